@@ -1,0 +1,99 @@
+"""An augmentation is one readable line, `crop(4)|hflip|rotate(15)`, applied in the order written."""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from bantamnet.data.operations import OPERATIONS, Operation, Parameters
+from bantamnet.errors import UserError, unknown
+from bantamnet.runtime import generator
+
+CHUNK = {"cpu": 512, "cuda": 8192}
+"""Images augmented at once: on a CPU their intermediates stay in its cache. The result does not depend on it."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Operations in order; the empty line does nothing."""
+
+    line: str
+    operations: tuple[Operation, ...]
+
+    def draw(self, num: int, *words: object, device: torch.device | None = None) -> list[Parameters]:
+        """Parameters of `num` samples, one entry an operation; a function of the words (seed, epoch, …) alone.
+
+        They are drawn on the CPU, so that every device sees the same, and moved to `device`.
+        """
+        drawn = (
+            operation.draw(num, generator("augment", *words, index, type(operation).__name__))
+            for index, operation in enumerate(self.operations)
+        )
+        return [{name: values.to(device) for name, values in entry.items()} for entry in drawn]
+
+    def apply(self, images: Tensor, parameters: list[Parameters]) -> Tensor:
+        """uint8 (N, 3, H, W) → the same shape and type; row i of each parameter belongs to image i, whatever the chunk size."""
+        for operation, values in zip(self.operations, parameters, strict=True):
+            images = operation.apply(images, values)
+        return images
+
+
+def rows(parameters: list[Parameters], indices: Tensor) -> list[Parameters]:
+    """The parameters of these samples; `indices` int64 on their device."""
+    return [{name: values[indices] for name, values in entry.items()} for entry in parameters]
+
+
+def parse(line: str) -> Augmentation:
+    """The augmentation that a line describes; raises `UserError` naming the nearest operation or argument."""
+    if not line.strip():
+        return Augmentation("", ())
+    try:
+        tree = ast.parse(line.strip(), mode="eval").body
+    except (SyntaxError, ValueError):
+        raise UserError(f"cannot read {line!r}; write operations as in crop(4)|hflip|rotate(15)") from None
+    return Augmentation(line, tuple(_operation(node, line) for node in _between_bars(tree)))
+
+
+def _between_bars(node: ast.expr) -> Iterator[ast.expr]:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        yield from _between_bars(node.left)
+        yield from _between_bars(node.right)
+    else:
+        yield node
+
+
+def _operation(node: ast.expr, line: str) -> Operation:
+    called = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
+    if not isinstance(called.func, ast.Name):
+        raise UserError(f"cannot read {ast.unparse(node)!r} in {line!r}; write operations as in crop(4)|hflip|rotate(15)")
+    name = called.func.id
+    if name not in OPERATIONS:
+        raise UserError(unknown("operation", name, OPERATIONS))
+    kind = OPERATIONS[name]
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    if len(called.args) > len(names):
+        raise UserError(f"{ast.unparse(node)}: {name} takes at most {len(names)} arguments ({', '.join(names)})")
+    values: dict[str, Any] = {}
+    try:
+        for key, value in [*zip(names, called.args, strict=False), *((word.arg, word.value) for word in called.keywords)]:
+            if key not in names:
+                raise UserError(f"{name}: {unknown('argument', key, names)}")
+            if key in values:
+                raise UserError(f"{name}: argument {key!r} is given twice")
+            values[key] = ast.literal_eval(value)
+    except (ValueError, TypeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{ast.unparse(node)}: arguments are plain numbers, as in {name}(4)") from None
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        told = "; ".join(
+            f"{'.'.join(map(str, entry['loc'])) or 'arguments'}: {entry['msg'][0].lower()}{entry['msg'][1:]}"
+            for entry in error.errors()
+        )
+        raise UserError(f"{ast.unparse(node)}: {told}") from None

@@ -1,0 +1,48 @@
+"""From a picture to what a net reads: one function for pixels, one for files, the same in training and wherever a model goes."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from bantamnet.errors import UserError
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Input size (height, width) and the per-channel mean and standard deviation of pixels in [0, 1]."""
+
+    size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def normalize(self, images: Tensor, memory_format: torch.memory_format = torch.contiguous_format) -> Tensor:
+        """uint8 (N, 3, H, W) in 0 … 255 → float32 of the same shape: (x / 255 − mean) / std."""
+        mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
+        pixels = images.contiguous(memory_format=memory_format).float()
+        return pixels.mul_(1 / (255 * std)).sub_(mean / std)
+
+    def read_image(self, path: Path) -> Tensor:
+        """A picture file as uint8 (3, H, W): upright by its EXIF tag, RGB, shorter side resized (bicubic), centre cut out."""
+        try:
+            with Image.open(path) as opened:
+                upright = ImageOps.exif_transpose(opened)
+                picture = upright.convert("RGB")
+        except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+            raise UserError(f"{path}: not a picture that can be read ({error})") from None
+        height, width = self.size
+        fitted = ImageOps.fit(picture, (width, height), method=Image.Resampling.BICUBIC)
+        return torch.from_numpy(np.array(fitted)).permute(2, 0, 1).contiguous()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as a model file keeps them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Preprocessing":
+        """Undo for `as_dict`."""
+        return cls(**{name: tuple(values[name]) for name in ("size", "mean", "std")})

@@ -1,0 +1,72 @@
+"""Score a trained model on a split of its own data; every look at test images is written down."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from bantamnet.config import RunConfig
+from bantamnet.configfile import validate
+from bantamnet.data.sources import find_source
+from bantamnet.data.split import Split, hold_out
+from bantamnet.errors import UserError
+from bantamnet.evaluate.classifier import load_classifier
+from bantamnet.evaluate.logits import split_logits
+from bantamnet.evaluate.metrics import per_class, score
+from bantamnet.runs.directory import RunDirectory, append_line
+
+
+def load_splits(config: RunConfig, data_dir: Path | None) -> dict[str, Split]:
+    """`train` (what is learned from), `val` where there is one, and `test`."""
+    train, test = find_source(config.data.name).load(data_dir)
+    splits = {"train": train, "test": test}
+    if config.data.val.source == "train":
+        splits["train"], splits["val"] = hold_out(train, config.data.val.count, config.data.val.split_seed)
+    elif config.data.val.source == "test":
+        splits["val"] = test
+    return splits
+
+
+def evaluate(
+    path: Path,
+    split_name: str = "test",
+    tta: str = "none",
+    data_dir: Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+) -> dict[str, Any]:
+    """Figures of a run's model, or of a model file, on `train`, `val` or `test` of the data it was trained for."""
+    classifier = load_classifier(path, device, precision)
+    config = validate(classifier.info.config, str(path))
+    splits = load_splits(config, data_dir)
+    if split_name not in splits:
+        raise UserError(f"--split: {config.name} has no {split_name!r} images; it has {', '.join(splits)}")
+    split = splits[split_name]
+    if split.class_names != classifier.info.class_names:
+        raise UserError(f"{path}: its classes are not those of {config.data.name}")
+    logits = split_logits(
+        classifier.net, split, classifier.info.preprocessing, precision=classifier.precision, tta=tta
+    )
+    figures = {
+        "model": str(path),
+        "data": config.data.name,
+        "split": split_name,
+        "tta": tta,
+        "precision": classifier.precision,
+        **score(logits, split.labels),
+        "per_class": per_class(logits, split.labels, split.class_names),
+        "chosen": classifier.info.chosen,
+        "label": classifier.info.label,
+        "digest": classifier.digest,
+        "fingerprint": split.fingerprint,
+    }
+    looks_at_test = split_name == "test" or (split_name == "val" and config.data.val.source == "test")
+    if path.is_dir() and looks_at_test:
+        record_test_look(RunDirectory(path), figures, "evaluate")
+    return figures
+
+
+def record_test_look(run: RunDirectory, figures: dict[str, Any], why: str) -> None:
+    """Append a look at test images to evaluations.jsonl."""
+    kept = ("num", "correct", "accuracy", "nll", "tta", "precision", "digest", "epoch")
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    append_line(run.evaluations, {"time": stamp, "why": why, **{k: figures[k] for k in kept if k in figures}})

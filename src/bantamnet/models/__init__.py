@@ -1,0 +1,1 @@
+"""Nets: the residual network, its named members, what they cost."""

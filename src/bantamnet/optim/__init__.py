@@ -1,0 +1,1 @@
+"""Optimisers in groups, learning-rate schedules, moving averages of weights."""

@@ -1,0 +1,97 @@
+"""Which parameter is moved by which optimiser: ordered groups, the first that matches takes it."""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bantamnet.config import Adam, AdamW, AnyGroup, Group, Sgd
+from bantamnet.errors import UserError
+from bantamnet.optim.schedules import LearningRate
+
+
+def matches(group: Group, name: str, parameter: Tensor) -> bool:
+    """Whether a group's `match` means this parameter."""
+    if group.match == "@weights":
+        return parameter.ndim > 1
+    if group.match == "@norm-bias":
+        return parameter.ndim <= 1
+    return fnmatchcase(name, group.match)
+
+
+def make_optimizer(group: AnyGroup, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
+    """PyTorch's optimiser for one group; BatchNorm and biases are free of weight decay unless the group says otherwise."""
+    decayed = [p for p in parameters if group.decay_norm_bias or p.ndim > 1]
+    free = [p for p in parameters if not (group.decay_norm_bias or p.ndim > 1)]
+    parts = [
+        {"params": part, "weight_decay": decay} for part, decay in ((decayed, group.weight_decay), (free, 0.0)) if part
+    ]
+    match group:
+        case Sgd():
+            return torch.optim.SGD(parts, group.lr, group.momentum, nesterov=group.nesterov, fused=True)
+        case AdamW():
+            return torch.optim.AdamW(parts, group.lr, group.betas, group.eps, fused=True)
+        case Adam():
+            return torch.optim.Adam(parts, group.lr, group.betas, group.eps, fused=True)
+
+
+class Optimizers:
+    """The optimisers of all groups and their learning rates, moved together."""
+
+    def __init__(self, groups: Sequence[AnyGroup], net: nn.Module, steps_per_epoch: int, epochs: int) -> None:
+        taken: list[dict[str, Tensor]] = [{} for _ in groups]
+        for name, parameter in net.named_parameters():
+            index = next((i for i, group in enumerate(groups) if matches(group, name, parameter)), None)
+            if index is None:
+                raise UserError(f"optim: no group matches {name}; add a last group with match: '*'")
+            taken[index][name] = parameter
+        for index, (group, parameters) in enumerate(zip(groups, taken, strict=True)):
+            if not parameters:
+                names = ", ".join(name for name, _ in list(net.named_parameters())[:3])
+                raise UserError(f"optim.{index}.match: {group.match!r} leaves it no parameter; names look like {names}")
+        self.parameters = taken
+        self.optimizers = [make_optimizer(g, list(p.values())) for g, p in zip(groups, taken, strict=True)]
+        self.rates = [LearningRate(group, steps_per_epoch, epochs) for group in groups]
+
+    def step(self, step: int) -> None:
+        """Move every group at its rate of this step (from 0), then drop the gradients."""
+        for optimizer, lr in zip(self.optimizers, self.learning_rates(step), strict=True):
+            for part in optimizer.param_groups:
+                part["lr"] = lr
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    def learning_rates(self, step: int) -> list[float]:
+        """Rate of each group at this step."""
+        return [rate.at(step) for rate in self.rates]
+
+    def observe(self, step: int, val_loss: float) -> None:
+        """Tell the plateau schedules the validation loss after `step` steps."""
+        for rate in self.rates:
+            rate.observe(step, val_loss)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All optimiser state by `group/parameter/key`."""
+        return {
+            f"{index}/{name}/{key}": value
+            for index, (optimizer, parameters) in enumerate(zip(self.optimizers, self.parameters, strict=True))
+            for name, parameter in parameters.items()
+            for key, value in optimizer.state.get(parameter, {}).items()
+            if isinstance(value, Tensor)
+        }
+
+    def plateaus(self) -> list[dict[str, Any]]:
+        """What the plateau schedules remember."""
+        return [dict(rate.plateau) for rate in self.rates]
+
+    def load(self, tensors: dict[str, Tensor], plateaus: list[dict[str, Any]]) -> None:
+        """Undo for `tensors` and `plateaus`."""
+        for path, value in tensors.items():
+            index, name, key = path.split("/")
+            parameter = self.parameters[int(index)][name]
+            layout = parameter if value.shape == parameter.shape else value
+            self.optimizers[int(index)].state[parameter][key] = torch.empty_like(layout, dtype=value.dtype).copy_(value)
+        for rate, state in zip(self.rates, plateaus, strict=True):
+            rate.plateau = dict(state)

@@ -1,0 +1,1 @@
+"""Run directories, model files, and finding what a user names."""

@@ -1,0 +1,108 @@
+"""A run directory: every file a run leaves, by name."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from bantamnet.config import RunConfig
+from bantamnet.configfile import read_yaml, validate, write_yaml
+from bantamnet.errors import UserError
+from bantamnet.runs.tensorfile import read_tensors, write_bytes, write_tensors
+
+
+class RunDirectory:
+    """Paths and records of one run; see the README for what each file holds."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.best = path / "best.safetensors"
+        self.metrics = path / "metrics.jsonl"
+        self.evaluations = path / "evaluations.jsonl"
+
+    @staticmethod
+    def refuse_used(path: Path) -> None:
+        """Raise `UserError` where something is already."""
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UserError(f"{path} exists already; choose another --out, or continue it: bantamnet train --resume {path}")
+
+    @classmethod
+    def create(cls, path: Path, config: RunConfig) -> "RunDirectory":
+        """A new run with its resolved config; raises `UserError` where something is already."""
+        cls.refuse_used(path)
+        run = cls(path)
+        try:
+            run.checkpoints.mkdir(parents=True, exist_ok=True)
+            (path / "predictions").mkdir(exist_ok=True)
+            write_bytes(path / "config.yaml", write_yaml(config.dump()).encode())
+        except OSError as error:
+            raise UserError(f"cannot write to {path}: {error}") from None
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> "RunDirectory":
+        """An existing run; raises `UserError` where there is none."""
+        if not (path / "config.yaml").is_file():
+            raise UserError(f"{path} is no run directory (it has no config.yaml); `bantamnet runs` lists them")
+        return cls(path)
+
+    def config(self) -> RunConfig:
+        """The resolved config it was made with."""
+        path = self.path / "config.yaml"
+        return validate(read_yaml(path), str(path))
+
+    def summary(self) -> dict[str, Any] | None:
+        """Final figures, or None while the run is unfinished."""
+        path = self.path / "summary.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Final figures."""
+        write_bytes(self.path / "summary.json", (json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode())
+
+    def epochs(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl."""
+        return read_lines(self.metrics)
+
+    def cut_metrics(self, epochs: int) -> None:
+        """Keep the first `epochs` lines: those that a checkpoint stands behind."""
+        kept = self.epochs()[:epochs]
+        write_bytes(self.metrics, "".join(json.dumps(line) + "\n" for line in kept).encode())
+
+    def write_predictions(self, split: str, logits: Tensor, targets: Tensor, ids: Tensor, header: dict[str, Any]) -> None:
+        """`logits` float32 (N, classes), `targets` and `ids` int64 (N,)."""
+        path = self.path / "predictions" / f"{split}.safetensors"
+        write_tensors(path, {"logits": logits.float(), "targets": targets, "ids": ids}, header)
+
+    def predictions(self, split: str) -> dict[str, Tensor]:
+        """What `write_predictions` wrote."""
+        return read_tensors(self.path / "predictions" / f"{split}.safetensors")[0]
+
+
+def append_line(path: Path, record: dict[str, Any]) -> None:
+    """Add one JSON line."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        file.flush()
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """All whole JSON lines; a last line that was cut short is left out."""
+    records: list[dict[str, Any]] = []
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+    return records
+
+
+def free_directory(root: Path, name: str) -> Path:
+    """`root/name`, or `root/name-2`, `-3`, … where that is taken."""
+    path, number = root / name, 2
+    while path.exists():
+        path, number = root / f"{name}-{number}", number + 1
+    return path

@@ -1,0 +1,107 @@
+"""Finding what a user names: first a path, then a recipe, then a model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from bantamnet.config import Model, RunConfig
+from bantamnet.configfile import Tree, apply_set, merge, read_yaml, validate
+from bantamnet.data.augment import parse
+from bantamnet.data.sources import SOURCES, find_source
+from bantamnet.errors import UserError, unknown
+from bantamnet.models.members import MEMBERS
+
+RECIPES = Path(str(files("bantamnet") / "recipes"))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a name means; `path` is None for a named net."""
+
+    kind: Literal["run", "model file", "recipe", "net"]
+    name: str
+    path: Path | None
+
+
+def recipe_names() -> list[str]:
+    """Every shipped recipe."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def find(name: str) -> Found:
+    """Look a name up as path, recipe, model; raises `UserError` with the nearest of them."""
+    path = Path(name)
+    if path.is_dir():
+        if (path / "config.yaml").is_file():
+            return Found("run", name, path)
+        if name not in recipe_names() and name not in MEMBERS:
+            raise UserError(f"{name} is a folder, but no run directory (it has no config.yaml)")
+    elif path.exists():
+        return Found("recipe" if path.suffix in (".yaml", ".yml") else "model file", name, path)
+    if name in recipe_names():
+        return Found("recipe", name, RECIPES / f"{name}.yaml")
+    if name in MEMBERS:
+        return Found("net", name, None)
+    if path.suffix or "/" in name:
+        raise UserError(f"{name}: no such file or folder")
+    raise UserError(unknown("name", name, [*recipe_names(), *MEMBERS]) + "; a path to a run, model file or .yaml works too")
+
+
+def resolve(name: str, sets: Sequence[str] = ()) -> RunConfig:
+    """The complete config of a recipe (by name or path) with `KEY=VALUE` settings; every mistake in it is reported at once."""
+    found = find(name)
+    if found.kind != "recipe" or found.path is None:
+        raise UserError(f"{name} is a {found.kind}, not a recipe; recipes: {', '.join(recipe_names())}, or a .yaml file")
+    tree = _with_base(read_yaml(found.path), found.path, ())
+    for assignment in sets:
+        tree = apply_set(tree, assignment)
+    return validate(complete(tree), name, CHECKS)
+
+
+def resolve_model(name: str, sets: Sequence[str] = ()) -> Model:
+    """A named net, with `model.KEY=VALUE` settings."""
+    tree: Tree = {"model": {"name": name}}
+    for assignment in sets:
+        if not assignment.startswith("model."):
+            raise UserError(f"--set {assignment}: a named net has only model.… keys; name a recipe to set others")
+        tree = apply_set(tree, assignment)
+    # A whole config around it, so that mistakes are told in the same words.
+    around = {"name": name, "data": {"name": "digits"}, "optim": {"name": "sgd", "lr": 0}, "epochs": 1}
+    return validate(complete({**around, **tree}), name, CHECKS).model
+
+
+def complete(tree: Tree) -> Tree:
+    """Fill in what a name stands for: a net's keys, a data set's mean and standard deviation."""
+    model, data = tree.get("model"), tree.get("data")
+    filled = dict(tree)
+    if isinstance(model, dict) and model.get("name") in MEMBERS:
+        filled["model"] = {**MEMBERS[model["name"]].keys, **model}
+    if isinstance(data, dict) and data.get("name") in SOURCES:
+        source = SOURCES[data["name"]]
+        filled["data"] = {"mean": list(source.mean), "std": list(source.std), **data}
+    return filled
+
+
+def _with_base(tree: Tree, path: Path, above: tuple[str, ...]) -> Tree:
+    """A recipe laid over the one that its `base:` names."""
+    base = tree.pop("base", None)
+    if base is None:
+        return tree
+    if not isinstance(base, str) or base in above:
+        raise UserError(f"{path}: base must name another recipe, got {base!r}")
+    beside = path.parent / f"{base}.yaml"
+    base_path = beside if beside.is_file() else RECIPES / f"{base}.yaml"
+    if not base_path.is_file():
+        raise UserError(f"{path}: base: {unknown('recipe', base, recipe_names())}")
+    return merge(_with_base(read_yaml(base_path), base_path, (*above, base)), tree)
+
+
+def _known_net(name: str) -> None:
+    if name not in MEMBERS and not name.startswith("custom"):
+        raise UserError(unknown("net", name, MEMBERS) + "; call a net of your own custom… and give all its keys")
+
+
+CHECKS: dict[str, Any] = {"augment": parse, "data": find_source, "model": _known_net}
+"""What higher layers know about words in a config."""

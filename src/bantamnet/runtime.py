@@ -1,0 +1,151 @@
+"""The machine under a run: device, precision, seeds, ranks, and what is recorded about them."""
+
+import contextlib
+import hashlib
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from bantamnet.errors import UserError
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto`, `cpu` or `cuda` as a device; raises `UserError` when CUDA is asked for and missing."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        if not torch.cuda.is_available():
+            raise UserError("device: cuda was asked for and PyTorch sees none here; use device: auto or cpu")
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device(name)
+
+
+def pick_precision(name: str, device: torch.device) -> str:
+    """`fp32` or `bf16`; `auto` takes bf16 where the processor has instructions for it."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16" if has_bf16 else "fp32"
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """Compute in `precision`; weights stay as they are."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def memory_format(device: torch.device, precision: str) -> torch.memory_format:
+    """Channels last where the convolutions are faster so: not for fp32 on a CPU."""
+    return torch.contiguous_format if device.type == "cpu" and precision == "fp32" else torch.channels_last
+
+
+def key(*words: object) -> int:
+    """A 63-bit seed that is a function of the words alone, the same on every machine."""
+    return int.from_bytes(hashlib.sha256(repr(words).encode()).digest()[:8], "big") >> 1
+
+
+def generator(*words: object) -> torch.Generator:
+    """A CPU generator seeded by the words, so that a draw depends on what it is for and not on what was drawn before."""
+    return torch.Generator().manual_seed(key(*words))
+
+
+def rng_state(device: torch.device) -> dict[str, Tensor]:
+    """State of the global generators (dropout draws from them)."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_rng_state(state: dict[str, Tensor], device: torch.device) -> None:
+    """Undo for `rng_state`."""
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The processes that train together; one process is rank 0 of 1 and pays for nothing."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes files and prints."""
+        return self.rank == 0
+
+    def shard(self, indices: Tensor) -> Tensor:
+        """This rank's part of a list of samples; the parts are disjoint and complete."""
+        return indices[self.rank :: self.size]
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Sum over ranks."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def gather(self, tensor: Tensor, lengths: list[int]) -> list[Tensor]:
+        """Every rank's tensor of `lengths[rank]` rows."""
+        if self.size == 1:
+            return [tensor]
+        padded = torch.zeros(max(lengths), *tensor.shape[1:], dtype=tensor.dtype, device=tensor.device)
+        padded[: len(tensor)] = tensor
+        parts = [torch.empty_like(padded) for _ in range(self.size)]
+        dist.all_gather(parts, padded)
+        return [part[:length] for part, length in zip(parts, lengths, strict=True)]
+
+
+@contextlib.contextmanager
+def join_ranks(device: torch.device) -> Iterator[Ranks]:
+    """The ranks that `torchrun` started, or this process alone."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield Ranks()
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Ranks(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()
+
+
+def environment(device: torch.device, precision: str) -> dict[str, Any]:
+    """Hardware and versions, as recorded with every figure."""
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
+        "device_type": device.type,
+        "precision": precision,
+        "cpu_cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def cpu_name() -> str:
+    """The processor's own name where the system tells it."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as lines:
+        for line in lines:
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def command_line() -> str:
+    """The command that this process was started with."""
+    program, *arguments = sys.argv
+    name = "bantamnet" if os.path.basename(program) in ("bantamnet", "__main__.py") else os.path.basename(program)
+    return " ".join([name, *arguments])

@@ -1,0 +1,90 @@
+"""Checkpoints: the whole state of training in one safe file a step; the newest intact one is where a run goes on."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bantamnet.errors import UserError
+from bantamnet.runs.tensorfile import DamagedFile, read_tensors, write_tensors
+from bantamnet.runtime import rng_state, set_rng_state
+from bantamnet.training.setup import Setup, State
+
+
+class NonFinite(ArithmeticError):
+    """A loss or a weight is NaN or infinite; training cannot go on."""
+
+
+def _step_of(path: Path) -> int:
+    return int(path.stem.removeprefix("step-"))
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Oldest first."""
+    return sorted((p for p in folder.glob("step-*.safetensors") if p.stem[5:].isdigit()), key=_step_of)
+
+
+def save_checkpoint(folder: Path, setup: Setup, state: State) -> Path:
+    """Write `step-N.safetensors` and drop all but the newest `checkpoint.keep`; weights that are not finite are refused."""
+    if not all(bool(p.isfinite().all()) for p in state.net.parameters()):
+        raise NonFinite(f"a weight is NaN or infinite after step {state.step}")
+    parts: dict[str, dict[str, Tensor]] = {
+        "net": state.net.state_dict(),
+        "optim": state.optimizers.tensors(),
+        "ema": state.ema.net.state_dict() if state.ema else {},
+        "best": state.best_weights,
+        "rng": rng_state(setup.device),
+        "train": {"totals": state.totals},
+    }
+    tensors = {f"{part}:{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
+    header: dict[str, Any] = {
+        "kind": "checkpoint",
+        "step": state.step,
+        "epochs_done": state.epochs_done,
+        "best": state.best,
+        "plateaus": state.optimizers.plateaus(),
+        "seconds": state.seconds,
+        "fingerprint": setup.splits["train"].fingerprint,
+    }
+    path = folder / f"step-{state.step}.safetensors"
+    try:
+        write_tensors(path, tensors, header)
+    except OSError as error:
+        raise UserError(f"cannot write the checkpoint {path}: {error}; earlier checkpoints are untouched") from None
+    for old in list_checkpoints(folder)[: -setup.config.checkpoint.keep]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def load_newest(folder: Path, setup: Setup, state: State) -> tuple[Path | None, list[str]]:
+    """Put the newest intact checkpoint into `state`; (its path or None, a warning for each damaged one passed over)."""
+    warnings = []
+    for path in reversed(list_checkpoints(folder)):
+        try:
+            tensors, header = read_tensors(path)
+        except DamagedFile as error:
+            warnings.append(f"{error}; going back to the checkpoint before it")
+            continue
+        if header["fingerprint"] != setup.splits["train"].fingerprint:
+            raise UserError(f"{path}: the run was trained on other images than those found now")
+        _restore(tensors, header, setup, state)
+        return path, warnings
+    return None, warnings
+
+
+def _restore(tensors: dict[str, Tensor], header: dict[str, Any], setup: Setup, state: State) -> None:
+    parts: dict[str, dict[str, Tensor]] = {}
+    for path, tensor in tensors.items():
+        part, name = path.split(":", 1)
+        parts.setdefault(part, {})[name] = tensor
+    state.net.load_state_dict(parts["net"])
+    if state.ema:
+        state.ema.net.load_state_dict(parts["ema"])
+    state.optimizers.load(parts.get("optim", {}), header["plateaus"])
+    state.best_weights = parts.get("best", {})
+    set_rng_state(parts["rng"], setup.device)
+    with torch.no_grad():
+        state.totals.copy_(parts["train"]["totals"])
+    state.step, state.epochs_done = header["step"], header["epochs_done"]
+    state.best, state.seconds = header["best"], header["seconds"]

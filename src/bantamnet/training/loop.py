@@ -1,0 +1,176 @@
+"""The training loop."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bantamnet.data.augment import CHUNK, rows
+from bantamnet.evaluate.logits import split_logits
+from bantamnet.evaluate.metrics import score
+from bantamnet.evaluate.scoring import record_test_look
+from bantamnet.runs.directory import RunDirectory, append_line
+from bantamnet.runtime import autocast, generator, memory_format
+from bantamnet.training.checkpoints import NonFinite, save_checkpoint
+from bantamnet.training.progress import Progress
+from bantamnet.training.setup import Setup, State, over_ranks
+from bantamnet.training.signals import Stop
+
+
+def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop: Stop) -> None:
+    """Train from where `state` stands to the last epoch; raises `NonFinite`, or `Stopped` after saving."""
+    config, device, ranks = setup.config, setup.device, setup.ranks
+    net = over_ranks(state.net, setup).train()
+    check_every = 1 if device.type == "cpu" else 50
+    clock = Clock(state)
+    unchecked: list[Tensor] = []
+
+    def checkpoint() -> None:
+        check_finite(unchecked, state.step, run)
+        clock.update()
+        if ranks.main:
+            save_checkpoint(run.checkpoints, setup, state)
+
+    for epoch in range(state.epochs_done, config.epochs):
+        first_step = state.step - epoch * setup.steps_per_epoch
+        began, num_images = time.perf_counter(), 0
+        for images, targets, share in batches(setup, epoch, first_step):
+            with autocast(device, setup.precision):
+                loss, logits = setup.task(net, images, targets)
+            (loss * share).backward()
+            state.optimizers.step(state.step)
+            if state.ema:
+                state.ema.update(state.net, state.step)
+            state.step += 1
+            with torch.no_grad():
+                correct = (logits.argmax(1) == targets).sum()
+                state.totals += torch.stack([loss.double() * len(targets), correct, torch.full_like(correct, len(targets))])
+            unchecked.append(loss.detach())
+            if len(unchecked) >= check_every:
+                check_finite(unchecked, state.step, run)
+            num_images += len(targets) * ranks.size
+            progress.advance(len(targets) * ranks.size)
+            every = config.checkpoint.every_steps
+            if stop.requested(ranks) or (every and state.step % every == 0):
+                checkpoint()
+                stop.leave(ranks)
+
+        train_seconds = time.perf_counter() - began
+        learning_rates = state.optimizers.learning_rates(state.step - 1)
+        figures = validate(setup, state, epoch, progress)
+        if figures and ranks.main and config.data.val.source == "test":
+            record_test_look(run, {**figures, "epoch": epoch + 1, "precision": setup.precision}, "after an epoch")
+        if figures:
+            check_finite([torch.tensor(figures["nll"])], state.step, run)
+            state.optimizers.observe(state.step, figures["nll"])
+        keep_best(setup, state, epoch, figures)
+        line = epoch_line(setup, state, epoch, learning_rates, figures)
+        state.totals.zero_()
+        state.epochs_done = epoch + 1
+        clock.update()
+        line |= {"train_seconds": train_seconds, "images_per_second": num_images / train_seconds, "seconds": state.seconds}
+        if ranks.main:
+            append_line(run.metrics, line)
+        checkpoint()
+        progress.epoch(line)
+        stop.requested(ranks)
+        stop.leave(ranks)
+
+
+def batches(setup: Setup, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor, float]]:
+    """This rank's (normalised images, targets, share of the loss) of each step of an epoch, from `first_step` on.
+
+    What a sample sees is drawn for the whole epoch at once, so it depends on the seed and the epoch alone.
+    """
+    config, split, device = setup.config, setup.splits["train"], setup.device
+    order = torch.randperm(len(split), generator=generator(config.seed, "order", epoch))
+    drawn = setup.augmentation.draw(len(split), config.seed, epoch, device=device)
+    whole = order.split(config.batch_size)[first_step : setup.steps_per_epoch]
+    layout = memory_format(device, setup.precision)
+    chunk = CHUNK[device.type]
+    per_chunk = max(1, chunk // config.batch_size)
+    for start in range(0, len(whole), per_chunk):
+        steps = whole[start : start + per_chunk]
+        mine = [setup.ranks.shard(step) for step in steps]
+        indices = torch.cat(mine).to(device)
+        augmented = [setup.augmentation.apply(split.gather(part), rows(drawn, part)) for part in indices.split(chunk)]
+        images = setup.preprocessing.normalize(torch.cat(augmented), layout)
+        sizes = [len(part) for part in mine]
+        shares = [len(part) * setup.ranks.size / len(step) for part, step in zip(mine, steps, strict=True)]
+        yield from zip(images.split(sizes), split.labels[indices].split(sizes), shares, strict=True)
+
+
+def validate(setup: Setup, state: State, epoch: int, progress: Progress) -> dict[str, Any] | None:
+    """Figures on the validation images, or None where there are none."""
+    if "val" not in setup.splits:
+        return None
+    split, augmentation = setup.splits["val"], setup.augmentation
+    transform = None
+    if setup.config.data.val.augment:
+        drawn = augmentation.draw(len(split), setup.config.seed, epoch, "val", device=setup.device)
+
+        def transform(images: Tensor, indices: Tensor) -> Tensor:
+            return augmentation.apply(images, rows(drawn, indices.to(images.device)))
+
+    logits = split_logits(
+        state.scored_net,
+        split,
+        setup.preprocessing,
+        precision=setup.precision,
+        ranks=setup.ranks,
+        transform=transform,
+        advance=progress.advance_scoring,
+    )
+    return score(logits, split.labels)
+
+
+def keep_best(setup: Setup, state: State, epoch: int, figures: dict[str, Any] | None) -> None:
+    """Remember these weights when they are to be chosen: the first of the highest accuracy, or the last."""
+    if setup.config.select == "last":
+        chosen = epoch + 1 == setup.config.epochs
+    else:
+        assert figures is not None
+        chosen = state.best is None or figures["accuracy"] > state.best["accuracy"]
+    if chosen:
+        state.best = {"epoch": epoch + 1, "step": state.step, **(figures or {})}
+        state.best_weights = {name: t.detach().clone() for name, t in state.scored_net.state_dict().items()}
+
+
+def epoch_line(
+    setup: Setup, state: State, epoch: int, learning_rates: list[float], figures: dict[str, Any] | None
+) -> dict[str, Any]:
+    """What metrics.jsonl keeps of an epoch, except for times; training figures are those seen on the way."""
+    loss_sum, correct, seen = setup.ranks.sum(state.totals.clone()).tolist()
+    line: dict[str, Any] = {
+        "epoch": epoch + 1,
+        "step": state.step,
+        "lr": learning_rates,
+        "train_loss": loss_sum / seen,
+        "train_accuracy": correct / seen,
+    }
+    if figures:
+        line |= {"val_loss": figures["nll"], "val_accuracy": figures["accuracy"], "val_num": figures["num"]}
+    return line
+
+
+def check_finite(losses: list[Tensor], step: int, run: RunDirectory) -> None:
+    """Raise `NonFinite` naming the first bad one of the last losses; `step` steps have been made. Empties the list."""
+    finite = torch.stack([loss.float() for loss in losses]).isfinite() if losses else torch.ones(1, dtype=torch.bool)
+    first_bad = step - len(losses) + 1 + int(finite.int().argmin())
+    all_finite = bool(finite.all())
+    losses.clear()
+    if not all_finite:
+        raise NonFinite(f"the loss is NaN or infinite at step {first_bad}")
+
+
+class Clock:
+    """Adds the wall time since it was made to `state.seconds`."""
+
+    def __init__(self, state: State) -> None:
+        self.state, self.before, self.began = state, state.seconds, time.perf_counter()
+
+    def update(self) -> None:
+        """Bring the state's seconds up to now."""
+        self.state.seconds = self.before + time.perf_counter() - self.began

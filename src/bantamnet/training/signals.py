@@ -1,0 +1,59 @@
+"""Ctrl-C and a scheduler's SIGTERM: finish the step, save, leave with 128 + signal."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+import torch
+
+from bantamnet.runtime import Ranks
+
+
+class Stopped(Exception):  # noqa: N818  (no error: the run was asked to stop, and has saved)
+    """Training was stopped by a signal and has saved its state."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+
+
+class Stop:
+    """Whether a signal has come, agreed on by all ranks."""
+
+    def __init__(self) -> None:
+        self.signum = 0
+
+    def requested(self, ranks: Ranks) -> bool:
+        """True on every rank from the first step that any rank has seen a signal."""
+        if ranks.size > 1:
+            self.signum = int(ranks.sum(torch.tensor([float(self.signum)])).max()) and (self.signum or signal.SIGTERM)
+        return bool(self.signum)
+
+    def leave(self, ranks: Ranks) -> None:
+        """Raise `Stopped` if a stop was requested."""
+        if self.signum:
+            raise Stopped(self.signum)
+
+
+@contextlib.contextmanager
+def listen() -> Iterator[Stop]:
+    """A `Stop` that hears SIGINT and SIGTERM; a second signal acts at once, as without us."""
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    old = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def hear(number: int, _: FrameType | None) -> None:
+        stop.signum = number
+        signal.signal(number, old[signal.Signals(number)])
+
+    for number in old:
+        signal.signal(number, hear)
+    try:
+        yield stop
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

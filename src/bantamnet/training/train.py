@@ -1,0 +1,211 @@
+"""From a config to a finished run directory."""
+
+import copy
+import resource
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from bantamnet.config import RunConfig
+from bantamnet.data.sources import find_source
+from bantamnet.errors import UserError
+from bantamnet.evaluate.logits import split_logits
+from bantamnet.evaluate.metrics import score
+from bantamnet.evaluate.scoring import record_test_look
+from bantamnet.models.resnet import ResNet, build_on_meta, count_parameters
+from bantamnet.models.summary import check_budget, summarize, weight_class
+from bantamnet.runs.directory import RunDirectory, free_directory
+from bantamnet.runs.modelfile import ModelInfo, save_model
+from bantamnet.runtime import (
+    autocast,
+    command_line,
+    environment,
+    join_ranks,
+    pick_device,
+    rng_state,
+    set_rng_state,
+)
+from bantamnet.training.checkpoints import load_newest
+from bantamnet.training.loop import batches, fit
+from bantamnet.training.progress import SCORING_COST, Progress, duration, facts_table
+from bantamnet.training.setup import Setup, State, prepare
+from bantamnet.training.signals import listen
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is made, beside what it is."""
+
+    data_dir: Path | None = None
+    console: Console | None = None
+    """Where to talk; None for silence."""
+    command: str = ""
+    """Recorded as how to repeat the run; empty takes the command line of this process."""
+
+
+def train(config: RunConfig, out: Path | None = None, options: Options | None = None) -> RunDirectory:
+    """Train from the start into `out` (default `runs/NAME`, numbered where taken)."""
+    options = options or Options()
+    check_budget(build_on_meta(config.model, len(find_source(config.data.name).class_names)), config.max_parameters)
+    path = out or free_directory(Path("runs"), config.name)
+    RunDirectory.refuse_used(path)
+    return _run(config, path, options, resuming=False)
+
+
+def resume(path: Path, options: Options | None = None) -> RunDirectory:
+    """Go on from the newest checkpoint of a run; on a CPU the end is the same, bit for bit, as without the break."""
+    run = RunDirectory.open(path)
+    if run.summary():
+        raise UserError(f"{path} is finished; `bantamnet evaluate {path}` shows it")
+    return _run(run.config(), path, options or Options(), resuming=True)
+
+
+def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> RunDirectory:
+    console = options.console or Console(quiet=True)
+    device = pick_device(config.device)
+    with join_ranks(device) as ranks, listen() as stop:
+        setup, state = prepare(config, options.data_dir, device, ranks)
+        run = RunDirectory(path)
+        if ranks.main and not resuming:
+            RunDirectory.create(path, config)
+        if resuming:
+            checkpoint, warnings = load_newest(run.checkpoints, setup, state)
+            if ranks.main:
+                for warning in warnings:
+                    console.print(f"warning: {warning}")
+                console.print(f"resuming {path} after step {state.step:,}" if checkpoint else f"starting {path} again")
+                run.cut_metrics(state.epochs_done)
+                if state.best:
+                    write_model(setup, state, run, options, [])
+        seconds = measure(setup, state)
+        if ranks.main:
+            console.print(facts_table(facts(setup, state, path, seconds)))
+        with Progress(console if ranks.main else Console(quiet=True)) as progress:
+            progress.begin(*_work(setup, state), config.epochs)
+            fit(setup, state, run, progress, stop)
+        finish(setup, state, run, options)
+    return run
+
+
+def measure(setup: Setup, state: State, num_steps: int = 2) -> float:
+    """Seconds that a training step takes, measured on a copy of the net; nothing of the run is changed by it."""
+    generators = rng_state(setup.device)
+    net = copy.deepcopy(state.net).train()
+    stream = batches(setup, state.epochs_done)
+    began = 0.0
+    for number, (images, targets, _) in zip(range(num_steps + 1), stream, strict=False):
+        with autocast(setup.device, setup.precision):
+            loss, _ = setup.task(net, images, targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        net.zero_grad()
+        loss.item()
+        if number == 0:
+            began, num_steps = time.perf_counter(), 0
+        else:
+            num_steps += 1
+    set_rng_state(generators, setup.device)
+    return (time.perf_counter() - began) / max(num_steps, 1)
+
+
+def _work(setup: Setup, state: State) -> tuple[float, float]:
+    """(done, total) in training images."""
+    scoring = len(setup.splits["val"]) * SCORING_COST if "val" in setup.splits else 0.0
+    batch = setup.config.batch_size
+    done = state.step * batch + state.epochs_done * scoring
+    return done, setup.num_steps * batch + setup.config.epochs * scoring
+
+
+def facts(setup: Setup, state: State, path: Path, step_seconds: float) -> dict[str, str]:
+    """What is about to happen, as told before it does."""
+    config = setup.config
+    params, budget = count_parameters(state.net), config.max_parameters
+    limit = f"{budget:,} ({config.budget})" if isinstance(config.budget, str) else f"{budget:,}" if budget else "none"
+    done, total = _work(setup, state)
+    counts = ", ".join(f"{len(split):,} {name}" for name, split in setup.splits.items())
+    if config.data.val.source == "test":
+        counts += " (val is test)"
+    hardware = environment(setup.device, setup.precision)
+    return {
+        "recipe": f"{config.name} ({config.label}), {config.epochs} epochs, seed {config.seed}",
+        "net": f"{params:,} parameters, budget {limit}",
+        "data": f"{config.data.name}: {counts}",
+        "device": f"{setup.device.type} ({hardware['device']}, {hardware['threads']} threads), {setup.precision}",
+        "ETA": f"{duration((total - done) / config.batch_size * step_seconds)} ({config.batch_size / step_seconds:,.0f} images/s measured)",
+        "run": str(path),
+    }
+
+
+def write_model(
+    setup: Setup, state: State, run: RunDirectory, options: Options, figures: list[dict[str, Any]]
+) -> tuple[ResNet, str]:
+    """Write best.safetensors from the chosen weights; (the net, the weights' digest)."""
+    assert state.best is not None
+    config = setup.config
+    by = {"best-val": "highest validation accuracy", "best-test": "highest test accuracy", "last": "last epoch"}
+    info = ModelInfo(
+        class_names=setup.splits["train"].class_names,
+        preprocessing=setup.preprocessing,
+        chosen=f"epoch {state.best['epoch']} of {config.epochs}: {by[config.select]}",
+        label=config.label,
+        config=config.dump(),
+        command=options.command or command_line(),
+        figures=figures,
+    )
+    net = copy.deepcopy(state.scored_net)
+    net.load_state_dict(state.best_weights)
+    return net, save_model(run.best, net.arch, state.best_weights, info)
+
+
+def finish(setup: Setup, state: State, run: RunDirectory, options: Options) -> None:
+    """Score the chosen weights once on validation and test images, and write model, predictions and summary."""
+    if not setup.ranks.main:
+        return
+    config = setup.config
+    net, weights_digest = write_model(setup, state, run, options, [])
+    figures = []
+    for name in ("val", "test"):
+        if name not in setup.splits or (name == "val" and config.data.val.source == "test"):
+            continue
+        split = setup.splits[name]
+        logits = split_logits(net, split, setup.preprocessing, precision=setup.precision)
+        about = {"split": name, "tta": "none", "precision": setup.precision, "digest": weights_digest}
+        figures.append({**about, **score(logits, split.labels), "fingerprint": split.fingerprint})
+        run.write_predictions(name, logits.cpu(), split.labels.cpu(), split.ids, figures[-1])
+    record_test_look(run, {**figures[-1], "epoch": state.best["epoch"] if state.best else 0}, "final")
+    write_model(setup, state, run, options, figures)
+    model = summarize(net, setup.preprocessing.size)
+    run.write_summary(
+        {
+            "name": config.name,
+            "label": config.label,
+            "chosen": {"by": config.select, **(state.best or {})},
+            "figures": {figure["split"]: figure for figure in figures},
+            "parameters": model.params,
+            "macs": model.macs,
+            "weight_class": weight_class(model.params),
+            "budget": config.max_parameters,
+            "seed": config.seed,
+            "split_seed": config.data.val.split_seed,
+            "epochs": config.epochs,
+            "steps": state.step,
+            "seconds": state.seconds,
+            "peak_memory_mb": peak_memory_mb(),
+            "ranks": setup.ranks.size,
+            "data": {name: {"num": len(s), "fingerprint": s.fingerprint} for name, s in setup.splits.items()},
+            "weights_digest": weights_digest,
+            "environment": environment(setup.device, setup.precision),
+            "command": options.command or command_line(),
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+    )
+
+
+def peak_memory_mb() -> float:
+    """The most memory that this process has held, in MB (2^20 bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024**2 if sys.platform == "darwin" else 1024)

@@ -187,14 +187,16 @@ def _adjust_hue(images: Tensor, turns: Tensor) -> Tensor:
     value = images.amax(1).float()
     spread = value - images.amin(1)
     safe = spread.clamp(min=1)
+    # Float and double where Pillow has them: hues on the border of two bytes fall to the same side.
+    below_red, below_green, below_blue = (((value - c) / safe).double() for c in (red, green, blue))
     sector = torch.where(
         red == value,
-        (green - blue) / safe,
-        torch.where(green == value, 2 + (blue - red) / safe, 4 + (red - green) / safe),
+        below_blue - below_green,
+        torch.where(green == value, 2 + below_red - below_blue, 4 + below_green - below_red),
     )
-    hue = ((sector / 6 + 1) % 1 * 255).floor()
-    saturation = (spread / value.clamp(min=1) * 255).floor() / 255
-    shifted = (hue + (turns[:, 0] * 255).trunc()) % 256 * (6 / 255)
+    hue = ((sector.float().double() / 6 + 1) % 1).float().double().mul_(255).floor_().float()
+    saturation = (spread / value.clamp(min=1)).double().mul_(255).floor_().float() / 255
+    shifted = (hue + (turns[:, 0].double() * 255).trunc().float()) % 256 * (6 / 255)
     shifted = torch.where(spread > 0, shifted, 0)
     channels = []
     for offset in (5, 3, 1):  # red, green, blue: v − v·s·max(0, min(k, 4 − k, 1)) with k = (offset + h) mod 6

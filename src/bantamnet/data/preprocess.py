@@ -1,5 +1,6 @@
 """From a picture to what a net reads: one function for pixels, one for files, the same in training and wherever a model goes."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,3 +47,22 @@ class Preprocessing:
     def from_dict(cls, values: dict[str, Any]) -> "Preprocessing":
         """Undo for `as_dict`."""
         return cls(**{name: tuple(values[name]) for name in ("size", "mean", "std")})
+
+
+PICTURE_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+def find_pictures(paths: Sequence[Path]) -> list[Path]:
+    """Files as given, and the pictures in folders, in the order of their names; raises `UserError` where there are none."""
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURE_ENDINGS and p.is_file())
+            if not inside:
+                raise UserError(f"{path}: no pictures in this folder ({', '.join(PICTURE_ENDINGS)})")
+            found += inside
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise UserError(f"{path}: no such file or folder")
+    return found

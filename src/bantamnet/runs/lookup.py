@@ -105,3 +105,16 @@ def _known_net(name: str) -> None:
 
 CHECKS: dict[str, Any] = {"augment": parse, "data": find_source, "model": _known_net}
 """What higher layers know about words in a config."""
+
+
+def copy_recipe(name: str, to: Path) -> Path:
+    """Write a shipped recipe, comments and all, to a file of the user's; an existing file is never touched."""
+    if name not in recipe_names():
+        raise UserError(unknown("recipe", name, recipe_names()))
+    if to.exists():
+        raise UserError(f"{to} exists already; choose another name")
+    try:
+        to.write_text((RECIPES / f"{name}.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write {to}: {error}") from None
+    return to

@@ -28,7 +28,7 @@ def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop:
     unchecked: list[Tensor] = []
 
     def checkpoint() -> None:
-        check_finite(unchecked, state.step, run)
+        check_finite(unchecked, state.step)
         clock.update()
         if ranks.main:
             save_checkpoint(run.checkpoints, setup, state)
@@ -49,13 +49,13 @@ def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop:
                 state.totals += torch.stack([loss.double() * len(targets), correct, torch.full_like(correct, len(targets))])
             unchecked.append(loss.detach())
             if len(unchecked) >= check_every:
-                check_finite(unchecked, state.step, run)
+                check_finite(unchecked, state.step)
             num_images += len(targets) * ranks.size
             progress.advance(len(targets) * ranks.size)
             every = config.checkpoint.every_steps
             if stop.requested(ranks) or (every and state.step % every == 0):
                 checkpoint()
-                stop.leave(ranks)
+                stop.leave()
 
         train_seconds = time.perf_counter() - began
         learning_rates = state.optimizers.learning_rates(state.step - 1)
@@ -63,7 +63,7 @@ def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop:
         if figures and ranks.main and config.data.val.source == "test":
             record_test_look(run, {**figures, "epoch": epoch + 1, "precision": setup.precision}, "after an epoch")
         if figures:
-            check_finite([torch.tensor(figures["nll"])], state.step, run)
+            check_finite([torch.tensor(figures["nll"])], state.step)
             state.optimizers.observe(state.step, figures["nll"])
         keep_best(setup, state, epoch, figures)
         line = epoch_line(setup, state, epoch, learning_rates, figures)
@@ -75,8 +75,8 @@ def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop:
             append_line(run.metrics, line)
         checkpoint()
         progress.epoch(line)
-        stop.requested(ranks)
-        stop.leave(ranks)
+        if stop.requested(ranks):
+            stop.leave()
 
 
 def batches(setup: Setup, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor, float]]:
@@ -155,7 +155,7 @@ def epoch_line(
     return line
 
 
-def check_finite(losses: list[Tensor], step: int, run: RunDirectory) -> None:
+def check_finite(losses: list[Tensor], step: int) -> None:
     """Raise `NonFinite` naming the first bad one of the last losses; `step` steps have been made. Empties the list."""
     finite = torch.stack([loss.float() for loss in losses]).isfinite() if losses else torch.ones(1, dtype=torch.bool)
     first_bad = step - len(losses) + 1 + int(finite.int().argmin())

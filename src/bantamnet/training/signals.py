@@ -4,6 +4,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 
 import torch
@@ -14,16 +15,16 @@ from bantamnet.runtime import Ranks
 class Stopped(Exception):  # noqa: N818  (no error: the run was asked to stop, and has saved)
     """Training was stopped by a signal and has saved its state."""
 
-    def __init__(self, signum: int) -> None:
-        super().__init__(signal.Signals(signum).name)
+    def __init__(self, signum: int, run: Path) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name}, state saved; go on with: bantamnet train --resume {run}")
         self.signum = signum
 
 
 class Stop:
     """Whether a signal has come, agreed on by all ranks."""
 
-    def __init__(self) -> None:
-        self.signum = 0
+    def __init__(self, run: Path) -> None:
+        self.run, self.signum = run, 0
 
     def requested(self, ranks: Ranks) -> bool:
         """True on every rank from the first step that any rank has seen a signal."""
@@ -31,16 +32,16 @@ class Stop:
             self.signum = int(ranks.sum(torch.tensor([float(self.signum)])).max()) and (self.signum or signal.SIGTERM)
         return bool(self.signum)
 
-    def leave(self, ranks: Ranks) -> None:
+    def leave(self) -> None:
         """Raise `Stopped` if a stop was requested."""
         if self.signum:
-            raise Stopped(self.signum)
+            raise Stopped(self.signum, self.run)
 
 
 @contextlib.contextmanager
-def listen() -> Iterator[Stop]:
+def listen(run: Path) -> Iterator[Stop]:
     """A `Stop` that hears SIGINT and SIGTERM; a second signal acts at once, as without us."""
-    stop = Stop()
+    stop = Stop(run)
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return

@@ -30,7 +30,7 @@ from bantamnet.runtime import (
     rng_state,
     set_rng_state,
 )
-from bantamnet.training.checkpoints import load_newest
+from bantamnet.training.checkpoints import NonFinite, list_checkpoints, load_newest
 from bantamnet.training.loop import batches, fit
 from bantamnet.training.progress import SCORING_COST, Progress, duration, facts_table
 from bantamnet.training.setup import Setup, State, prepare
@@ -68,7 +68,7 @@ def resume(path: Path, options: Options | None = None) -> RunDirectory:
 def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> RunDirectory:
     console = options.console or Console(quiet=True)
     device = pick_device(config.device)
-    with join_ranks(device) as ranks, listen() as stop:
+    with join_ranks(device) as ranks, listen(path) as stop:
         setup, state = prepare(config, options.data_dir, device, ranks)
         run = RunDirectory(path)
         if ranks.main and not resuming:
@@ -87,7 +87,12 @@ def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> Run
             console.print(facts_table(facts(setup, state, path, seconds)))
         with Progress(console if ranks.main else Console(quiet=True)) as progress:
             progress.begin(*_work(setup, state), config.epochs)
-            fit(setup, state, run, progress, stop)
+            try:
+                fit(setup, state, run, progress, stop)
+            except NonFinite as error:
+                saved = list_checkpoints(run.checkpoints)
+                where = f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint had been written yet"
+                raise NonFinite(f"{error}; {where}. Try a lower optim.lr, a warm-up, or precision=fp32") from None
         finish(setup, state, run, options)
     return run
 

@@ -1,0 +1,67 @@
+"""Train, measure, shrink and ship small image classifiers to a parameter budget.
+
+`build`, `train`, `resume` and `load` are the whole job in Python; the command `bantamnet` is the same on a terminal. Importing this
+package is cheap: PyTorch is loaded by the first call.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bantamnet.config import RunConfig
+    from bantamnet.evaluate.classifier import Classifier
+    from bantamnet.models.resnet import ResNet
+    from bantamnet.runs.directory import RunDirectory
+    from bantamnet.training.train import Options
+
+__version__ = "0.1.0"
+__all__ = ["build", "load", "resume", "train"]
+
+
+def build(name: str, settings: Mapping[str, Any] | None = None, num_classes: int = 10) -> "ResNet":
+    """A fresh net by the name of a model, recipe or recipe file; `settings` as in `{"model.blocks": [3, 3, 3]}`."""
+    from bantamnet.models import resnet
+    from bantamnet.runs.lookup import find, resolve, resolve_model
+
+    sets = _assignments(settings)
+    model = resolve(name, sets).model if find(name).kind == "recipe" else resolve_model(name, sets)
+    return resnet.build(model, num_classes)
+
+
+def train(
+    recipe: "str | RunConfig",
+    settings: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    options: "Options | None" = None,
+) -> "RunDirectory":
+    """Train a recipe (a name, a file, or a complete config) into a run directory; its `summary()` holds the figures.
+
+    `settings` change keys of a named recipe, as in `{"optim.lr": 0.05}`.
+    """
+    from bantamnet.report.pictures import draw
+    from bantamnet.runs.lookup import resolve
+    from bantamnet.training import train as training
+
+    config = resolve(recipe, _assignments(settings)) if isinstance(recipe, str) else recipe
+    return draw(training.train(config, Path(out) if out else None, options))
+
+
+def resume(run: str | Path, options: "Options | None" = None) -> "RunDirectory":
+    """Go on with a run that was stopped."""
+    from bantamnet.report.pictures import draw
+    from bantamnet.training import train as training
+
+    return draw(training.resume(Path(run), options))
+
+
+def load(path: str | Path, device: str = "auto", precision: str = "auto") -> "Classifier":
+    """The classifier in a model file or run directory: `load("runs/quickstart").predict(["seven.png"])`."""
+    from bantamnet.evaluate.classifier import load_classifier
+
+    return load_classifier(Path(path), device, precision)
+
+
+def _assignments(settings: Mapping[str, Any] | None) -> list[str]:
+    return [f"{key}={json.dumps(value)}" for key, value in (settings or {}).items()]

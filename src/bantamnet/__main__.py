@@ -1,0 +1,6 @@
+"""`python -m bantamnet`."""
+
+from bantamnet.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""What the verbs print: one JSON object, or tables for people."""
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bantamnet.errors import UserError
+
+RUN_COLUMNS = ("name", "recipe", "state", "epochs", "parameters", "val", "test", "label", "seed", "seconds")
+Facts = dict[str, Any]
+
+
+def console(stderr: bool = False) -> Console:
+    """The terminal; output that is piped is as wide as it needs to be."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else 160, highlight=False)
+
+
+def either(as_json: bool, facts: Facts, for_people: Callable[[Facts], None]) -> None:
+    """`facts` as one JSON object, or through the function that shows them to people."""
+    if as_json:
+        print(json.dumps(facts, ensure_ascii=False))
+    else:
+        for_people(facts)
+
+
+def percent(share: float | None) -> str:
+    """0.9406 → 94.06%."""
+    return "" if share is None else f"{100 * share:.2f}%"
+
+
+def number(value: int | None) -> str:
+    """2777674 → 2,777,674."""
+    return "" if value is None else f"{value:,}"
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> Table:
+    """A plain table; the columns named in `right` are flush right."""
+    shown = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        shown.add_column(column, justify="right" if column in right else "left")
+    for row in rows:
+        shown.add_row(*row)
+    return shown
+
+
+def figure_text(figures: Facts) -> str:
+    """94.06% (9,406 of 10,000; 95% interval 93.58% to 94.51%), NLL 0.2."""
+    low, high = figures["accuracy_95"]
+    return (
+        f"{percent(figures['accuracy'])} ({figures['correct']:,} of {figures['num']:,}; 95% interval {percent(low)} to "
+        f"{percent(high)}), NLL {figures['nll']:.4f}"
+    )
+
+
+def finished(facts: Facts) -> None:
+    """The end of a training."""
+    chosen = facts["chosen"]
+    by = {"best-val": "highest validation accuracy", "best-test": "highest test accuracy", "last": "the last"}[chosen["by"]]
+    print(f"kept   epoch {chosen['epoch']} of {facts['epochs']} ({by})")
+    for split, figures in facts["figures"].items():
+        print(f"{split:6} {figure_text(figures)}")
+    print(f"label  {facts['label']}; {facts['seconds']:.0f} s, peak memory {facts['peak_memory_mb']:.0f} MB")
+    print(f"run    {facts['run']}  (best.safetensors, curves.png, confusion.png)")
+    print(f"next   bantamnet evaluate {facts['run']}")
+
+
+def evaluation(facts: Facts) -> None:
+    """Accuracy and the table by class."""
+    print(f"{facts['data']} {facts['split']}: {figure_text(facts)}")
+    print(f"checkpoint: {facts['chosen']}; label: {facts['label']}; tta {facts['tta']}, {facts['precision']}")
+    rows = [
+        [row["class"], number(row["num"]), percent(row["precision"]), percent(row["recall"]), percent(row["f1"])]
+        for row in facts["per_class"]
+    ]
+    console().print(table(["class", "images", "precision", "recall", "F1"], rows, ["images", "precision", "recall", "F1"]))
+
+
+def predictions(facts: Facts) -> None:
+    """A line a picture and rank."""
+    rows = [[row["path"], str(row["rank"]), row["class"], percent(row["probability"])] for row in facts["predictions"]]
+    console().print(table(["picture", "rank", "class", "probability"], rows, ["rank", "probability"]))
+
+
+def write_csv(path: Path, rows: Sequence[Facts]) -> None:
+    """The same as CSV."""
+    try:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, ["path", "rank", "class", "probability"])
+            writer.writeheader()
+            writer.writerows(rows)
+    except OSError as error:
+        raise UserError(f"--csv: cannot write {path}: {error}") from None
+
+
+def layers(facts: Facts) -> None:
+    """Layer table and totals."""
+    rows = [
+        [layer["name"], layer["kind"], "×".join(map(str, layer["shape"])), number(layer["params"]), number(layer["macs"])]
+        for layer in facts["layers"]
+    ]
+    rows.append(["total", "", "", number(facts["params"]), number(facts["macs"])])
+    console().print(table(["layer", "kind", "output", "parameters", "MACs"], rows, ["parameters", "MACs"]))
+    print(f"\ninput {'×'.join(map(str, facts['input']))}; trainable {facts['trainable']:,} of {facts['params']:,} parameters")
+    print(
+        f"one image in fp32: input {facts['input_mb']:.2f} MB, forward/backward {facts['forward_backward_mb']:.2f} MB, "
+        f"parameters {facts['params_mb']:.2f} MB"
+    )
+    if facts["weight_class"]:
+        print(f"weight class {facts['weight_class']}, {facts['margin']:,} parameters to spare")
+    else:
+        print("over every weight class")
+    if facts["over_budget"]:
+        print(f"over this recipe's budget of {facts['budget']:,}: train would refuse it")
+
+
+def run_list(facts: Facts) -> None:
+    """A line a run."""
+    rows = [
+        [
+            *(str(row[name]) for name in ("name", "recipe", "state", "epochs")),
+            number(row["parameters"]),
+            percent(row["val"]),
+            percent(row["test"]),
+            row["label"] or "",
+            "" if row["seed"] is None else str(row["seed"]),
+            "" if row["seconds"] is None else f"{row['seconds']:.0f}",
+        ]
+        for row in facts["runs"]
+    ]
+    console().print(table(RUN_COLUMNS, rows, ["epochs", "parameters", "val", "test", "seed", "seconds"]))
+
+
+def recipe_list(facts: Facts) -> None:
+    """A line a recipe."""
+    rows = [
+        [row["name"], row["data"], number(row["parameters"]), row["weight_class"] or "", str(row["epochs"]), row["label"], row["about"]]
+        for row in facts["recipes"]
+    ]
+    columns = ["recipe", "data", "parameters", "class", "epochs", "label", "about"]
+    console().print(table(columns, rows, ["parameters", "epochs"]))

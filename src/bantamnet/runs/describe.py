@@ -1,0 +1,101 @@
+"""Facts about nets, recipes and runs, as plain values for tables and JSON."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bantamnet.config import RunConfig
+from bantamnet.configfile import ConfigError
+from bantamnet.data.sources import find_source
+from bantamnet.errors import UserError, unknown
+from bantamnet.models.resnet import build_on_meta, count_parameters
+from bantamnet.models.summary import summarize, weight_class
+from bantamnet.runs.directory import RunDirectory
+from bantamnet.runs.lookup import find, recipe_names, resolve, resolve_model
+from bantamnet.runs.modelfile import load_model
+
+
+def describe(name: str, sets: Sequence[str], size: int) -> dict[str, Any]:
+    """Layers and costs of a net, recipe, run or model file."""
+    found = find(name)
+    budget: int | None = None
+    if found.kind in ("run", "model file"):
+        assert found.path is not None
+        if sets:
+            raise UserError(f"--set: {name} is a {found.kind}; its net is what it is")
+        net, info, _ = load_model(found.path / "best.safetensors" if found.kind == "run" else found.path)
+        input_size, model = info.preprocessing.size, net.arch
+    elif found.kind == "recipe":
+        config = resolve(name, sets)
+        source = find_source(config.data.name)
+        model, input_size, budget = config.model, source.size, config.max_parameters
+        net = build_on_meta(model, len(source.class_names))
+    else:
+        model, input_size = resolve_model(name, sets), (size, size)
+        net = build_on_meta(model, 10)
+    summary = summarize(net, input_size)
+    return {
+        "name": name,
+        "kind": found.kind,
+        "net": model.name,
+        "input": [3, *input_size],
+        "budget": budget,
+        "over_budget": budget is not None and summary.params > budget,
+        **summary.as_dict(),
+    }
+
+
+def list_recipes() -> list[dict[str, Any]]:
+    """Every shipped recipe with what it asks for, assumes and claims."""
+    return [recipe_facts(name, resolve(name)) for name in recipe_names()]
+
+
+def recipe_facts(name: str, config: RunConfig) -> dict[str, Any]:
+    """One line of the list of recipes."""
+    params = count_parameters(build_on_meta(config.model, len(find_source(config.data.name).class_names)))
+    return {
+        "name": name,
+        "about": config.about,
+        "data": config.data.name,
+        "parameters": params,
+        "weight_class": weight_class(params),
+        "budget": config.max_parameters,
+        "epochs": config.epochs,
+        "label": config.label,
+        "assumed": config.assumed,
+        "claims": config.claims.model_dump(mode="json") if config.claims else None,
+    }
+
+
+def list_runs(folder: Path, sort: str, columns: Iterable[str]) -> list[dict[str, Any]]:
+    """Every run directly inside `folder`, sorted by a column; figures best first, unfinished runs last."""
+    if sort not in columns:
+        raise UserError(f"--sort: {unknown('column', sort, columns)}")
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; `bantamnet train quickstart` makes the first run")
+    rows = [_run_facts(RunDirectory(path.parent)) for path in sorted(folder.glob("*/config.yaml"))]
+    best_first = sort in ("test", "val")
+    known = [row for row in rows if row[sort] is not None]
+    known.sort(key=lambda row: row[sort], reverse=best_first)
+    return known + [row for row in rows if row[sort] is None]
+
+
+def _run_facts(run: RunDirectory) -> dict[str, Any]:
+    summary, lines = run.summary() or {}, run.epochs()
+    try:
+        config: RunConfig | None = run.config()
+    except ConfigError:
+        config = None
+    figures = summary.get("figures", {})
+    return {
+        "name": run.path.name,
+        "recipe": config.name if config else "unreadable config.yaml",
+        "state": "finished" if summary else "unfinished",
+        "epochs": f"{len(lines)}/{config.epochs if config else '?'}",
+        "parameters": summary.get("parameters"),
+        "val": figures.get("val", {}).get("accuracy"),
+        "test": figures.get("test", {}).get("accuracy"),
+        "label": summary.get("label"),
+        "seed": config.seed if config else None,
+        "seconds": summary.get("seconds", lines[-1]["seconds"] if lines else None),
+    }

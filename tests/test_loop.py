@@ -1,0 +1,98 @@
+"""The training loop against plain PyTorch, and its batches."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import tiny
+from rich.console import Console
+from torch import Tensor, nn
+
+from bantamnet.data import augment
+from bantamnet.models.resnet import ResNet
+from bantamnet.runs.directory import RunDirectory
+from bantamnet.runs.lookup import resolve
+from bantamnet.runtime import Ranks
+from bantamnet.training import loop
+from bantamnet.training.progress import Progress
+from bantamnet.training.setup import Setup, State, prepare
+from bantamnet.training.signals import Stop
+
+CPU = torch.device("cpu")
+
+
+def train_recording(setup: Setup, state: State, folder: Path) -> list[tuple[Tensor, Tensor]]:
+    """Run the real loop; the batches it trained on."""
+    seen: list[tuple[Tensor, Tensor]] = []
+    task = setup.task
+
+    class Recording(type(task)):  # type: ignore[misc]
+        def __call__(self, net: nn.Module, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+            seen.append((images.clone(), targets.clone()))
+            return super().__call__(net, images, targets)
+
+    object.__setattr__(setup, "task", Recording(task.label_smoothing))
+    run = RunDirectory.create(folder, setup.config)
+    progress = Progress(Console(quiet=True))
+    progress.begin(0, 1, setup.config.epochs)
+    loop.fit(setup, state, run, progress, Stop(folder))
+    return seen
+
+
+def plain_loop(net: ResNet, batches: list[tuple[Tensor, Tensor]]) -> None:
+    """System B's training as anybody would write it."""
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, weight_decay=1e-4, foreach=False)
+    net.train()
+    for images, targets in batches:
+        optimizer.zero_grad()
+        F.cross_entropy(net(images), targets).backward()
+        optimizer.step()
+
+
+@pytest.mark.slow
+def test_twenty_steps_of_modified_resnet_as_published_equal_a_plain_loop(tmp_path: Path) -> None:
+    sets = ["data.name=digits", "batch_size=72", "epochs=1", "precision=fp32", "device=cpu", "data.val.count=144"]
+    setup, state = prepare(resolve("modified-resnet-as-published", sets), None, CPU, Ranks())
+    twin = copy.deepcopy(state.net)
+    start = copy.deepcopy(state.net.state_dict())
+    batches = train_recording(setup, state, tmp_path / "run")
+    assert len(batches) == 20 and {len(targets) for _, targets in batches} == {72, 69}
+    plain_loop(twin, batches)
+    for name, ours in state.net.state_dict().items():
+        theirs = twin.state_dict()[name]
+        assert (ours - theirs).abs().max() <= 1e-5, name
+    moved = max((state.net.state_dict()[n] - start[n]).abs().max() for n in start if n.endswith("weight"))
+    assert moved > 1e-3
+
+
+def test_an_epoch_sees_every_image_once_in_an_order_of_seed_and_epoch() -> None:
+    setup, _ = prepare(tiny("data.augment=''"), None, CPU, Ranks())
+    train = setup.splits["train"]
+    plain = setup.preprocessing.normalize(train.images)
+    first, again, second = (torch.cat([i for i, _, _ in loop.batches(setup, epoch)]) for epoch in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, second)
+    for epoch in (first, second):
+        assert torch.equal(epoch.flatten(1).sum(1).sort().values, plain.flatten(1).sum(1).sort().values)
+
+
+def test_batches_do_not_depend_on_chunk_or_starting_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    setup, _ = prepare(tiny("batch_size=100"), None, CPU, Ranks())
+    whole = list(loop.batches(setup, 1))
+    for chunk in (1, 99, 100, 250, 10_000):
+        monkeypatch.setitem(augment.CHUNK, "cpu", chunk)
+        for first_step in (0, 1, 7):
+            rest = list(loop.batches(setup, 1, first_step))
+            assert len(rest) == len(whole) - first_step
+            for (images, targets, _), (old_images, old_targets, _) in zip(rest, whole[first_step:], strict=True):
+                assert torch.equal(images, old_images) and torch.equal(targets, old_targets)
+
+
+def test_ranks_share_every_batch_between_them() -> None:
+    alone, _ = prepare(tiny("batch_size=100"), None, CPU, Ranks())
+    shares = [prepare(tiny("batch_size=100"), None, CPU, Ranks(rank, 3))[0] for rank in range(3)]
+    for (images, _, share), *parts in zip(loop.batches(alone, 0), *(loop.batches(s, 0) for s in shares), strict=True):
+        assert share == 1 and sum(part[2] for part in parts) == pytest.approx(3)
+        together = torch.cat([part[0] for part in parts])
+        assert torch.equal(together.flatten(1).sum(1).sort().values, images.flatten(1).sum(1).sort().values)

@@ -35,6 +35,19 @@ class PadShortcut(nn.Module):
         return F.pad(images[:, :, :: self.stride, :: self.stride], self.padding)
 
 
+class ThinStrided(nn.Conv2d):
+    """A 1×1 strided convolution of fewer than 16 channels, taken as a 1×1 convolution of every stride-th pixel: the same sums.
+
+    oneDNN's own path for it writes past its workspace in the backward pass when channels come last (uxlfoundation/oneDNN
+    issue 6035), which ends in wrong gradients or a crash.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, in, H, W) → (N, out, H/stride, W/stride)."""
+        step_y, step_x = self.stride
+        return F.conv2d(images[:, :, ::step_y, ::step_x], self.weight, self.bias)
+
+
 class Block(nn.Module):
     """A residual block: convolutions with BatchNorm and activations between them, plus the shortcut, then an activation."""
 
@@ -60,7 +73,8 @@ class Block(nn.Module):
 
 def conv_bn(in_channels: int, out_channels: int, kernel: int, stride: int, bias: bool) -> list[nn.Module]:
     """A "same" convolution and its BatchNorm."""
-    conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=bias)
+    kind = ThinStrided if kernel == 1 and stride > 1 and in_channels < 16 else nn.Conv2d
+    conv = kind(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=bias)
     return [conv, nn.BatchNorm2d(out_channels)]
 
 

@@ -71,6 +71,11 @@ class RunDirectory:
         kept = self.epochs()[:epochs]
         write_bytes(self.metrics, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
+    def remove_leftovers(self) -> None:
+        """Remove the temporary files of a writer that was killed."""
+        for leftover in self.path.rglob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
+
     def write_predictions(self, split: str, logits: Tensor, targets: Tensor, ids: Tensor, header: dict[str, Any]) -> None:
         """`logits` float32 (N, classes), `targets` and `ids` int64 (N,)."""
         path = self.path / "predictions" / f"{split}.safetensors"

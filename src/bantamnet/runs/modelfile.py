@@ -9,7 +9,7 @@ from torch import Tensor
 from bantamnet.config import Model
 from bantamnet.data.preprocess import Preprocessing
 from bantamnet.errors import UserError
-from bantamnet.models.resnet import ResNet, count_parameters
+from bantamnet.models.resnet import ResNet, build_on_meta, count_parameters
 from bantamnet.runs.tensorfile import digest, read_tensors, write_tensors
 
 FORMAT_VERSION = 1
@@ -36,7 +36,7 @@ def save_model(path: Path, arch: Model, weights: dict[str, Tensor], info: ModelI
     """Write the file; returns the weights' digest. A figure of other weights is refused."""
     weights_digest = digest(weights)
     assert all(figure["digest"] == weights_digest for figure in info.figures), "a figure of other weights"
-    net = ResNet(arch, len(info.class_names))
+    net = build_on_meta(arch, len(info.class_names))  # on meta: saving draws nothing from the generators of a run
     header = {
         "format_version": FORMAT_VERSION,
         "architecture": {"name": "resnet", "model": arch.model_dump(mode="json")},

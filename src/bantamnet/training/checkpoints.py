@@ -58,13 +58,14 @@ def save_checkpoint(folder: Path, setup: Setup, state: State) -> Path:
 
 
 def load_newest(folder: Path, setup: Setup, state: State) -> tuple[Path | None, list[str]]:
-    """Put the newest intact checkpoint into `state`; (its path or None, a warning for each damaged one passed over)."""
+    """Put the newest intact checkpoint into `state`; (its path or None, a warning for each damaged one set aside)."""
     warnings = []
     for path in reversed(list_checkpoints(folder)):
         try:
             tensors, header = read_tensors(path)
         except DamagedFile as error:
-            warnings.append(f"{error}; going back to the checkpoint before it")
+            path.rename(path.with_suffix(".damaged"))
+            warnings.append(f"{error}; set aside, going back to the checkpoint before it")
             continue
         if header["fingerprint"] != setup.splits["train"].fingerprint:
             raise UserError(f"{path}: the run was trained on other images than those found now")

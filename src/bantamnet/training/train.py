@@ -79,6 +79,7 @@ def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> Run
                 for warning in warnings:
                     console.print(f"warning: {warning}")
                 console.print(f"resuming {path} after step {state.step:,}" if checkpoint else f"starting {path} again")
+                run.remove_leftovers()
                 run.cut_metrics(state.epochs_done)
                 if state.best:
                     write_model(setup, state, run, options, [])

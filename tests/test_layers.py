@@ -41,7 +41,7 @@ def imported(path: Path) -> set[str]:
 
 
 def test_imports_only_go_down() -> None:
-    paths = [path for path in SOURCE.rglob("*.py")]
+    paths = list(SOURCE.rglob("*.py"))
     assert len(paths) > 20
     wrong = [
         f"{path.relative_to(SOURCE)} imports {other}"

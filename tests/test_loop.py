@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import tiny
 from rich.console import Console
 from torch import Tensor, nn
 
@@ -19,6 +18,7 @@ from bantamnet.training import loop
 from bantamnet.training.progress import Progress
 from bantamnet.training.setup import Setup, State, prepare
 from bantamnet.training.signals import Stop
+from conftest import tiny
 
 CPU = torch.device("cpu")
 

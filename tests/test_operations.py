@@ -112,10 +112,7 @@ def test_each_adjustment_is_pillows(images: Tensor, which: int) -> None:
     strengths[which] = 0.5
     operation = Jitter(*strengths)
     drawn = operation.draw(NUM, generator())
-    twins = [
-        PILLOW_ADJUSTMENTS[which](to_pil(i), f)
-        for i, f in zip(images, drawn["factors"][:, which].tolist(), strict=True)
-    ]
+    twins = [PILLOW_ADJUSTMENTS[which](to_pil(i), f) for i, f in zip(images, drawn["factors"][:, which].tolist(), strict=True)]
     assert_within_one(operation.apply(images, drawn), twins)
 
 
@@ -218,9 +215,7 @@ def test_what_a_sample_sees_depends_neither_on_the_chunk_nor_on_its_neighbours(i
     drawn = augmentation.draw(NUM, 5, 2)
     whole = augmentation.apply(images, drawn)
     for chunk in (1, 7, 64):
-        parts = [
-            augmentation.apply(images[part], rows(drawn, part)) for part in torch.arange(NUM).flip(0).split(chunk)
-        ]
+        parts = [augmentation.apply(images[part], rows(drawn, part)) for part in torch.arange(NUM).flip(0).split(chunk)]
         assert torch.equal(torch.cat(parts).flip(0), whole)
 
 

@@ -42,7 +42,11 @@ SCHEDULERS = torch.optim.lr_scheduler
     [
         ({"name": "cosine", "every": "epoch"}, lambda o: SCHEDULERS.CosineAnnealingLR(o, 30), 30),
         ({"name": "cosine", "epochs": 20, "every": "epoch"}, lambda o: SCHEDULERS.CosineAnnealingLR(o, 20), 30),
-        ({"name": "cosine", "epochs": 20, "min_lr": 0.01, "every": "epoch"}, lambda o: SCHEDULERS.CosineAnnealingLR(o, 20, 0.01), 30),
+        (
+            {"name": "cosine", "epochs": 20, "min_lr": 0.01, "every": "epoch"},
+            lambda o: SCHEDULERS.CosineAnnealingLR(o, 20, 0.01),
+            30,
+        ),
         ({"name": "multistep", "at": [5, 7.0], "every": "epoch"}, lambda o: SCHEDULERS.MultiStepLR(o, [5, 7]), 12),
         (
             [{"name": "warmup", "epochs": 5, "start": 0.2, "every": "epoch"}, {"name": "cosine", "epochs": 10, "every": "epoch"}],

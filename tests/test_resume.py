@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import tiny
 
 from bantamnet.errors import UserError
 from bantamnet.runs.directory import RunDirectory
 from bantamnet.runs.tensorfile import read_tensors
 from bantamnet.runtime import Ranks
 from bantamnet.training import checkpoints, train
-from bantamnet.training.checkpoints import NonFinite, list_checkpoints
+from bantamnet.training.checkpoints import NonFiniteError, list_checkpoints
 from bantamnet.training.signals import Stop, Stopped
+from conftest import tiny
 
 TIMES = {"seconds", "train_seconds", "images_per_second"}
 SETS = ("epochs=3", "device=cpu")
@@ -131,7 +131,7 @@ def test_a_finished_run_is_not_resumed(whole: Path) -> None:
 def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_checkpoint(tmp_path: Path) -> None:
     # The rate is sound for the first epoch and enormous afterwards.
     schedule = "[{name: warmup, epochs: 1, start: 1}, {name: multistep, at: [1.0e-9], factor: 1.0e+30}]"
-    with pytest.raises(NonFinite, match=r"at step (8|9); the last good checkpoint is .*step-7\.safetensors"):
+    with pytest.raises(NonFiniteError, match=r"at step (8|9); the last good checkpoint is .*step-7\.safetensors"):
         train.train(tiny(*SETS, f"optim.schedule={schedule}", "precision=fp32"), tmp_path / "run")
     tensors, header = read_tensors(tmp_path / "run" / "checkpoints" / "step-7.safetensors")
     assert header["epochs_done"] == 1 and all(t.isfinite().all() for t in tensors.values() if t.is_floating_point())
@@ -139,7 +139,7 @@ def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_checkpoint(tmp_p
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoints, "write_tensors", lambda *_: pytest.fail("written"))
-    with pytest.raises(NonFinite):
+    with pytest.raises(NonFiniteError):
         train.train(tiny(*SETS, "optim.lr=1.0e+38", "precision=fp32", "data.val.source=none", "select=last"), tmp_path / "r")
 
 

@@ -28,7 +28,9 @@ def _word(kind: str) -> AfterValidator:
 class Section(BaseModel):
     """A group of keys; an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, populate_by_name=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, populate_by_name=True, allow_inf_nan=False
+    )
 
 
 class Validation(Section):
@@ -86,7 +88,7 @@ class Model(Section):
     dropout: list[Annotated[float, Field(ge=0, lt=1)]] | None = None
     """Dropout rate after each stage; null for none."""
     shortcut: Literal["conv-bn", "conv", "pad"] = "conv-bn"
-    """Where a block changes shape: 1×1 convolution and BatchNorm, a bare 1×1 convolution, or strided identity padded with zeros."""
+    """Where a block changes shape: 1×1 convolution and BatchNorm, a bare 1×1 convolution, or zero-padded identity."""
     conv_bias: bool = False
     """Give every convolution a bias."""
     inner: list[list[list[Width]]] | None = None
@@ -333,7 +335,9 @@ class RunConfig(Section):
         if self.select == "best-val" and source == "none":
             raise ValueError("select: best-val needs validation images; set data.val.source=train, or select=last")
         if self.select == "best-val" and source == "test":
-            raise ValueError("data.val.source is test, so choosing by it is select: best-test; say so, or use data.val.source=train")
+            raise ValueError(
+                "data.val.source is test, so choosing by it is select: best-test; say so, or use data.val.source=train"
+            )
         if self.select == "best-test" and source != "test":
             raise ValueError("select: best-test needs data.val.source=test")
         if source == "none" and self.watches_plateau:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -137,7 +138,7 @@ def environment(device: torch.device, precision: str) -> dict[str, Any]:
 
 def cpu_name() -> str:
     """The processor's own name where the system tells it."""
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as lines:
+    with contextlib.suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
         for line in lines:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
@@ -147,5 +148,5 @@ def cpu_name() -> str:
 def command_line() -> str:
     """The command that this process was started with."""
     program, *arguments = sys.argv
-    name = "bantamnet" if os.path.basename(program) in ("bantamnet", "__main__.py") else os.path.basename(program)
-    return " ".join([name, *arguments])
+    name = Path(program).name
+    return " ".join(["bantamnet" if name == "__main__.py" else name, *arguments])

@@ -43,7 +43,7 @@ def train(
     """Train a recipe, then score it once on the test images."""
     import bantamnet
     from bantamnet.runs.lookup import resolve
-    from bantamnet.training.checkpoints import NonFinite
+    from bantamnet.training.checkpoints import NonFiniteError
     from bantamnet.training.signals import Stopped
     from bantamnet.training.train import Options
 
@@ -60,8 +60,8 @@ def train(
         else:
             assert recipe is not None
             run = bantamnet.train(resolve(recipe, given), out=out, options=options)
-    except (NonFinite, Stopped) as error:
-        print(f"{'error: ' if isinstance(error, NonFinite) else ''}{error}", file=sys.stderr)
+    except (NonFiniteError, Stopped) as error:
+        print(f"{'error: ' if isinstance(error, NonFiniteError) else ''}{error}", file=sys.stderr)
         raise typer.Exit(128 + error.signum if isinstance(error, Stopped) else 3) from None
     summary = run.summary()
     assert summary is not None
@@ -152,9 +152,7 @@ def recipes_list(json: Json = False) -> None:
 
 
 @recipes_app.command("show", epilog="Example: bantamnet recipes show resnet-variant --set epochs=20")
-def recipes_show(
-    name: Annotated[str, typer.Argument(metavar="RECIPE|FILE.yaml")], sets: Set = None, json: Json = False
-) -> None:
+def recipes_show(name: Annotated[str, typer.Argument(metavar="RECIPE|FILE.yaml")], sets: Set = None, json: Json = False) -> None:
     """Print a recipe complete, every key resolved."""
     from bantamnet.configfile import write_yaml
     from bantamnet.runs.lookup import resolve

@@ -140,7 +140,15 @@ def run_list(facts: Facts) -> None:
 def recipe_list(facts: Facts) -> None:
     """A line a recipe."""
     rows = [
-        [row["name"], row["data"], number(row["parameters"]), row["weight_class"] or "", str(row["epochs"]), row["label"], row["about"]]
+        [
+            row["name"],
+            row["data"],
+            number(row["parameters"]),
+            row["weight_class"] or "",
+            str(row["epochs"]),
+            row["label"],
+            row["about"],
+        ]
         for row in facts["recipes"]
     ]
     columns = ["recipe", "data", "parameters", "class", "epochs", "label", "about"]

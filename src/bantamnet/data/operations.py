@@ -159,8 +159,8 @@ class Jitter(Operation):
 
 def grey(images: Tensor) -> Tensor:
     """(N, 3, H, W) uint8 → (N, 1, H, W) int32 luma, rounded as `Image.convert("L")` does (ITU-R 601)."""
-    red, green, blue = images.to(torch.int32).split(1, dim=1)
-    return (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16
+    red, green, blue = images.to(torch.int32).unbind(1)
+    return (red * 19595 + green * 38470 + blue * 7471 + 0x8000 >> 16)[:, None]
 
 
 def _blend(base: Tensor, images: Tensor, factor: Tensor) -> Tensor:

@@ -43,9 +43,7 @@ def evaluate(
     split = splits[split_name]
     if split.class_names != classifier.info.class_names:
         raise UserError(f"{path}: its classes are not those of {config.data.name}")
-    logits = split_logits(
-        classifier.net, split, classifier.info.preprocessing, precision=classifier.precision, tta=tta
-    )
+    logits = split_logits(classifier.net, split, classifier.info.preprocessing, precision=classifier.precision, tta=tta)
     figures = {
         "model": str(path),
         "data": config.data.name,

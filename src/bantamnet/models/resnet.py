@@ -108,9 +108,7 @@ class ResNet(nn.Module):
         self.stem = nn.Sequential(*stem)
         assert self.arch.inner is not None and self.arch.strides is not None and self.arch.dropout is not None
         stages, channels = [], model.stem_width
-        for width, inners, stride, rate in zip(
-            model.widths, self.arch.inner, self.arch.strides, self.arch.dropout, strict=True
-        ):
+        for width, inners, stride, rate in zip(model.widths, self.arch.inner, self.arch.strides, self.arch.dropout, strict=True):
             layers: list[nn.Module] = []
             for index, inner in enumerate(inners):
                 out_channels = width * EXPANSION[model.block]
@@ -133,9 +131,7 @@ class ResNet(nn.Module):
 def complete(model: Model) -> Model:
     """`model` with strides, dropout and inner widths written out."""
     num_stages, per_block = len(model.widths), len(["inner"] if model.block == "basic" else ["reduce", "spatial"])
-    inner = [
-        [[width] * per_block for _ in range(blocks)] for width, blocks in zip(model.widths, model.blocks, strict=True)
-    ]
+    inner = [[[width] * per_block for _ in range(blocks)] for width, blocks in zip(model.widths, model.blocks, strict=True)]
     return model.model_copy(
         update={
             "strides": model.strides or [1] + [2] * (num_stages - 1),

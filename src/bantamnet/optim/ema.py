@@ -3,7 +3,7 @@
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Ema:
@@ -20,7 +20,8 @@ class Ema:
     def update(self, net: nn.Module, step: int) -> None:
         """Take in the weights after step number `step`, from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        average, weights = list(self.net.parameters()), list(net.parameters())
+        average: list[Tensor] = list(self.net.parameters())
+        weights: list[Tensor] = list(net.parameters())
         torch._foreach_lerp_(average, weights, 1 - decay)
         for mean, value in zip(self.net.buffers(), net.buffers(), strict=True):
             mean.copy_(value)

@@ -25,9 +25,7 @@ def make_optimizer(group: AnyGroup, parameters: Sequence[Tensor]) -> torch.optim
     """PyTorch's optimiser for one group; BatchNorm and biases are free of weight decay unless the group says otherwise."""
     decayed = [p for p in parameters if group.decay_norm_bias or p.ndim > 1]
     free = [p for p in parameters if not (group.decay_norm_bias or p.ndim > 1)]
-    parts = [
-        {"params": part, "weight_decay": decay} for part, decay in ((decayed, group.weight_decay), (free, 0.0)) if part
-    ]
+    parts = [{"params": part, "weight_decay": decay} for part, decay in ((decayed, group.weight_decay), (free, 0.0)) if part]
     # Fused kernels round differently, and Adam turns a rounding of a near-zero gradient into a whole step: on the CPU, where
     # they save little, the plain form keeps runs equal to plain PyTorch's.
     fused = parameters[0].is_cuda

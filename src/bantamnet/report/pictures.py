@@ -6,6 +6,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from bantamnet.data.sources import find_source
 from bantamnet.evaluate.metrics import confusion_matrix
@@ -52,7 +53,7 @@ def curves(run: RunDirectory, summary: dict[str, Any]) -> Figure:
 def _tidy(axes: Axes, title: str, epochs: list[int]) -> None:
     axes.set_title(title, fontsize=10)
     axes.set_xlabel("epoch")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     if len(epochs) == 1:

@@ -1,6 +1,5 @@
 """One safe file: tensors, JSON in the header, a checksum over both; never half written, never a pickle."""
 
-import contextlib
 import hashlib
 import json
 import os
@@ -19,7 +18,7 @@ from bantamnet.errors import UserError
 HEADER_KEY = "bantamnet"
 
 
-class DamagedFile(UserError):
+class DamagedFileError(UserError):
     """The file is cut short, changed, or was not written by bantamnet."""
 
 
@@ -42,14 +41,14 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """(tensors, header); raises `DamagedFile` unless the checksum holds."""
+    """(tensors, header); raises `DamagedFileError` unless the checksum holds."""
     header, checksum, text = _read_header(path)
     try:
         tensors = safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
-        raise DamagedFile(f"{path}: damaged ({error})") from None
+        raise DamagedFileError(f"{path}: damaged ({error})") from None
     if hashlib.sha256(digest(tensors).encode() + text.encode()).hexdigest() != checksum:
-        raise DamagedFile(f"{path}: damaged (its checksum does not hold)")
+        raise DamagedFileError(f"{path}: damaged (its checksum does not hold)")
     return tensors, header
 
 
@@ -65,13 +64,13 @@ def _read_header(path: Path) -> tuple[dict[str, Any], str, str]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (safetensors.SafetensorError, OSError) as error:
-        raise DamagedFile(f"{path}: not a model file, or damaged ({error})") from None
+        raise DamagedFileError(f"{path}: not a model file, or damaged ({error})") from None
     if HEADER_KEY not in metadata or "checksum" not in metadata:
-        raise DamagedFile(f"{path}: a safetensors file, but not one that bantamnet wrote")
+        raise DamagedFileError(f"{path}: a safetensors file, but not one that bantamnet wrote")
     try:
         header = json.loads(metadata[HEADER_KEY])
     except json.JSONDecodeError:
-        raise DamagedFile(f"{path}: damaged (its header is no JSON)") from None
+        raise DamagedFileError(f"{path}: damaged (its header is no JSON)") from None
     return header, metadata["checksum"], metadata[HEADER_KEY]
 
 
@@ -83,11 +82,10 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(path)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+        Path(temporary).unlink(missing_ok=True)
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:

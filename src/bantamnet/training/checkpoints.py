@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from bantamnet.errors import UserError
-from bantamnet.runs.tensorfile import DamagedFile, read_tensors, write_tensors
+from bantamnet.runs.tensorfile import DamagedFileError, read_tensors, write_tensors
 from bantamnet.runtime import rng_state, set_rng_state
 from bantamnet.training.setup import Setup, State
 
 
-class NonFinite(ArithmeticError):
+class NonFiniteError(ArithmeticError):
     """A loss or a weight is NaN or infinite; training cannot go on."""
 
 
@@ -28,7 +28,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 def save_checkpoint(folder: Path, setup: Setup, state: State) -> Path:
     """Write `step-N.safetensors` and drop all but the newest `checkpoint.keep`; weights that are not finite are refused."""
     if not all(bool(p.isfinite().all()) for p in state.net.parameters()):
-        raise NonFinite(f"a weight is NaN or infinite after step {state.step}")
+        raise NonFiniteError(f"a weight is NaN or infinite after step {state.step}")
     parts: dict[str, dict[str, Tensor]] = {
         "net": state.net.state_dict(),
         "optim": state.optimizers.tensors(),
@@ -63,7 +63,7 @@ def load_newest(folder: Path, setup: Setup, state: State) -> tuple[Path | None, 
     for path in reversed(list_checkpoints(folder)):
         try:
             tensors, header = read_tensors(path)
-        except DamagedFile as error:
+        except DamagedFileError as error:
             path.rename(path.with_suffix(".damaged"))
             warnings.append(f"{error}; set aside, going back to the checkpoint before it")
             continue

@@ -13,14 +13,14 @@ from bantamnet.evaluate.metrics import score
 from bantamnet.evaluate.scoring import record_test_look
 from bantamnet.runs.directory import RunDirectory, append_line
 from bantamnet.runtime import autocast, generator, memory_format
-from bantamnet.training.checkpoints import NonFinite, save_checkpoint
+from bantamnet.training.checkpoints import NonFiniteError, save_checkpoint
 from bantamnet.training.progress import Progress
 from bantamnet.training.setup import Setup, State, over_ranks
 from bantamnet.training.signals import Stop
 
 
 def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop: Stop) -> None:
-    """Train from where `state` stands to the last epoch; raises `NonFinite`, or `Stopped` after saving."""
+    """Train from where `state` stands to the last epoch; raises `NonFiniteError`, or `Stopped` after saving."""
     config, device, ranks = setup.config, setup.device, setup.ranks
     net = over_ranks(state.net, setup).train()
     check_every = 1 if device.type == "cpu" else 50
@@ -156,13 +156,13 @@ def epoch_line(
 
 
 def check_finite(losses: list[Tensor], step: int) -> None:
-    """Raise `NonFinite` naming the first bad one of the last losses; `step` steps have been made. Empties the list."""
+    """Raise `NonFiniteError` naming the first bad one of the last losses; `step` steps have been made. Empties the list."""
     finite = torch.stack([loss.float() for loss in losses]).isfinite() if losses else torch.ones(1, dtype=torch.bool)
     first_bad = step - len(losses) + 1 + int(finite.int().argmin())
     all_finite = bool(finite.all())
     losses.clear()
     if not all_finite:
-        raise NonFinite(f"the loss is NaN or infinite at step {first_bad}")
+        raise NonFiniteError(f"the loss is NaN or infinite at step {first_bad}")
 
 
 class Clock:

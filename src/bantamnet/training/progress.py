@@ -34,7 +34,7 @@ class Progress(AbstractContextManager["Progress"]):
             columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
             columns += (TimeElapsedColumn(), TextColumn("{task.fields[left]} left"))  # type: ignore[assignment]
             self.bar = Bar(*columns, console=self.console, transient=True)
-            self.task = self.bar.add_task("training", total=total, completed=done, left="?")
+            self.task = self.bar.add_task("training", total=total, completed=round(done), left="?")
             self.bar.start()
 
     def advance(self, num_images: float) -> None:
@@ -69,9 +69,7 @@ class Progress(AbstractContextManager["Progress"]):
         if self.epochs <= 30 or self.bar or line["epoch"] % (self.epochs // 20) == 0 or line["train_seconds"] > 10:
             self.console.print("  ".join(parts), highlight=False, soft_wrap=True)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if self.bar:
             self.bar.stop()
 

@@ -86,7 +86,9 @@ def prepare(config: RunConfig, data_dir: Path | None, device: torch.device, rank
     splits = {name: split.to(device) for name, split in load_splits(config, data_dir).items()}
     train = splits["train"]
     if config.drop_last and config.batch_size > len(train):
-        raise UserError(f"batch_size: {config.batch_size} is more than the {len(train)} training images; with drop_last no batch is left")
+        raise UserError(
+            f"batch_size: {config.batch_size} is more than the {len(train)} training images; with drop_last no batch is left"
+        )
     round_steps = math.floor if config.drop_last else math.ceil
     setup = Setup(
         config=config,

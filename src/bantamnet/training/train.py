@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from bantamnet.config import RunConfig
@@ -30,7 +29,7 @@ from bantamnet.runtime import (
     rng_state,
     set_rng_state,
 )
-from bantamnet.training.checkpoints import NonFinite, list_checkpoints, load_newest
+from bantamnet.training.checkpoints import NonFiniteError, list_checkpoints, load_newest
 from bantamnet.training.loop import batches, fit
 from bantamnet.training.progress import SCORING_COST, Progress, duration, facts_table
 from bantamnet.training.setup import Setup, State, prepare
@@ -90,10 +89,10 @@ def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> Run
             progress.begin(*_work(setup, state), config.epochs)
             try:
                 fit(setup, state, run, progress, stop)
-            except NonFinite as error:
+            except NonFiniteError as error:
                 saved = list_checkpoints(run.checkpoints)
                 where = f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint had been written yet"
-                raise NonFinite(f"{error}; {where}. Try a lower optim.lr, a warm-up, or precision=fp32") from None
+                raise NonFiniteError(f"{error}; {where}. Try a lower optim.lr, a warm-up, or precision=fp32") from None
         finish(setup, state, run, options)
     return run
 
@@ -107,7 +106,7 @@ def measure(setup: Setup, state: State, num_steps: int = 2) -> float:
     for number, (images, targets, _) in zip(range(num_steps + 1), stream, strict=False):
         with autocast(setup.device, setup.precision):
             loss, _ = setup.task(net, images, targets)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         net.zero_grad()
         loss.item()
         if number == 0:
@@ -136,12 +135,13 @@ def facts(setup: Setup, state: State, path: Path, step_seconds: float) -> dict[s
     if config.data.val.source == "test":
         counts += " (val is test)"
     hardware = environment(setup.device, setup.precision)
+    speed = config.batch_size / step_seconds
     return {
         "recipe": f"{config.name} ({config.label}), {config.epochs} epochs, seed {config.seed}",
         "net": f"{params:,} parameters, budget {limit}",
         "data": f"{config.data.name}: {counts}",
         "device": f"{setup.device.type} ({hardware['device']}, {hardware['threads']} threads), {setup.precision}",
-        "ETA": f"{duration((total - done) / config.batch_size * step_seconds)} ({config.batch_size / step_seconds:,.0f} images/s measured)",
+        "ETA": f"{duration((total - done) / speed)} ({speed:,.0f} images/s measured)",
         "run": str(path),
     }
 

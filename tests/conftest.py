@@ -1,10 +1,12 @@
 """Shared fixtures."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
+from bantamnet.cli import main
 from bantamnet.config import RunConfig
 from bantamnet.runs.lookup import resolve
 
@@ -22,8 +24,18 @@ def tiny(*sets: str) -> RunConfig:
 
 @pytest.fixture(scope="session")
 def cifar_dir() -> Path:
-    """The folder that holds CIFAR-10; the test is skipped where BANTAMNET_DATA does not name one."""
+    """The folder that holds CIFAR-10: skipped where BANTAMNET_DATA is not set, failed where it names a folder without it."""
     folder = os.environ.get("BANTAMNET_DATA")
-    if not folder or not (Path(folder) / "cifar-10-batches-bin").is_dir():
+    if not folder:
         pytest.skip("needs CIFAR-10: set BANTAMNET_DATA to the folder that holds cifar-10-batches-bin")
+    assert (Path(folder) / "cifar-10-batches-bin").is_dir(), f"BANTAMNET_DATA={folder} holds no cifar-10-batches-bin"
     return Path(folder)
+
+
+def invoke(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    """(exit code, stdout, stderr) of the command in this process."""
+    monkeypatch.setattr(sys, "argv", ["bantamnet", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    captured = capsys.readouterr()
+    return int(ended.value.code or 0), captured.out, captured.err

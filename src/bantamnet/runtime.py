@@ -15,11 +15,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from bantamnet.errors import UserError
+from bantamnet.errors import UserError, unknown
 
 
 def pick_device(name: str) -> torch.device:
     """`auto`, `cpu` or `cuda` as a device; raises `UserError` when CUDA is asked for and missing."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise UserError(unknown("device", name, ("auto", "cpu", "cuda")))
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda":

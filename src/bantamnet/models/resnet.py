@@ -130,7 +130,7 @@ class ResNet(nn.Module):
 
 def complete(model: Model) -> Model:
     """`model` with strides, dropout and inner widths written out."""
-    num_stages, per_block = len(model.widths), len(["inner"] if model.block == "basic" else ["reduce", "spatial"])
+    num_stages, per_block = len(model.widths), 1 if model.block == "basic" else 2
     inner = [[[width] * per_block for _ in range(blocks)] for width, blocks in zip(model.widths, model.blocks, strict=True)]
     return model.model_copy(
         update={

@@ -49,7 +49,7 @@ def weight_class(params: int) -> str | None:
 
 
 def summarize(net: nn.Module, size: tuple[int, int], in_channels: int = 3) -> Summary:
-    """Run one image of `size` (height, width) through a copy of `net` on the meta device and write down each leaf layer.
+    """Run one image of `size` (height, width) through `net` and write down each leaf layer; a net on meta costs no memory.
 
     Forward/backward memory counts every layer's output twice (value and gradient), as torchsummary does.
     """

@@ -1,6 +1,7 @@
 # `make demo` and `make test` are all there is to setting up; both need Python 3.11 or newer, and fetch packages once.
 PYTHON ?= python3
 BIN := .venv/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test lint
 

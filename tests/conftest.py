@@ -17,6 +17,7 @@ def tiny(*sets: str) -> RunConfig:
         "model={name: custom, stem_width: 8, widths: [8, 16], blocks: [1, 1], dropout: [0.1, 0.0]}",
         "data.augment=crop(4)|rotate(10)|jitter(0.2,0.2,0.2,0.1)|erase(0.3)",
         "epochs=2",
+        "select=best-val",
         "batch_size=200",
     ]
     return resolve("quickstart", [*small, *sets])

@@ -1,6 +1,10 @@
 """The training loop against plain PyTorch, and its batches."""
 
 import copy
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,3 +100,19 @@ def test_ranks_share_every_batch_between_them() -> None:
         assert share == 1 and sum(part[2] for part in parts) == pytest.approx(3)
         together = torch.cat([part[0] for part in parts])
         assert torch.equal(together.flatten(1).sum(1).sort().values, images.flatten(1).sum(1).sort().values)
+
+
+@pytest.mark.slow
+def test_two_ranks_train_one_run(tmp_path: Path) -> None:
+    """Started by torchrun: one run directory, every image once an epoch, every validation image once."""
+    recipe = tmp_path / "two.yaml"
+    recipe.write_text(json.dumps(tiny("batch_size=101", "precision=fp32", "device=cpu").dump()))
+    arguments = ["--nproc-per-node", "2", "-m", "bantamnet", "train", str(recipe), "--out", str(tmp_path / "run"), "--json"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
+    assert done.returncode == 0, done.stderr
+    summary, run = json.loads(done.stdout), RunDirectory(tmp_path / "run")
+    assert summary["ranks"] == 2 and summary["steps"] == 26
+    assert [line["val_num"] for line in run.epochs()] == [144, 144]
+    assert all((line["train_accuracy"] * 1293) == pytest.approx(round(line["train_accuracy"] * 1293)) for line in run.epochs())

@@ -43,8 +43,11 @@ WRONG: list[tuple[str, list[str]]] = [
     ("train quickstart --set data.name=digit", ["data.name: unknown data set 'digit'", "did you mean 'digits'"]),
     ("train quickstart --set data.val.count=99999", ["data.val.count: 99999 of 1437", "1 to 1436"]),
     ("train quickstart --set data.val.source=tset", ["data.val.source: unknown value 'tset'", "did you mean 'test'"]),
-    ("train quickstart --set data.val.source=none", ["select: best-val needs validation images", "select=last"]),
-    ("train quickstart --set data.val.source=test", ["select: best-test"]),
+    (
+        "train quickstart --set select=best-val --set data.val.source=none",
+        ["select: best-val needs validation images", "select=last"],
+    ),
+    ("train quickstart --set select=best-val --set data.val.source=test", ["select: best-test"]),
     ("train quickstart --set select=best-test", ["select: best-test needs data.val.source=test"]),
     ("train quickstart --set data.std=[1,1,0]", ["data.std.2: input should be greater than 0"]),
     ("train quickstart --set model.blocks=[1,1]", ["model: blocks has 2 entries and widths 3"]),

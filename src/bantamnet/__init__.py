@@ -40,20 +40,18 @@ def train(
 
     `settings` change keys of a named recipe, as in `{"optim.lr": 0.05}`.
     """
-    from bantamnet.report.pictures import draw
     from bantamnet.runs.lookup import resolve
     from bantamnet.training import train as training
 
     config = resolve(recipe, _assignments(settings)) if isinstance(recipe, str) else recipe
-    return draw(training.train(config, Path(out) if out else None, options))
+    return _drawn(training.train(config, Path(out) if out else None, options))
 
 
 def resume(run: str | Path, options: "Options | None" = None) -> "RunDirectory":
     """Go on with a run that was stopped."""
-    from bantamnet.report.pictures import draw
     from bantamnet.training import train as training
 
-    return draw(training.resume(Path(run), options))
+    return _drawn(training.resume(Path(run), options))
 
 
 def load(path: str | Path, device: str = "auto", precision: str = "auto") -> "Classifier":
@@ -61,6 +59,13 @@ def load(path: str | Path, device: str = "auto", precision: str = "auto") -> "Cl
     from bantamnet.evaluate.classifier import load_classifier
 
     return load_classifier(Path(path), device, precision)
+
+
+def _drawn(run: "RunDirectory") -> "RunDirectory":
+    from bantamnet.report.pictures import draw
+    from bantamnet.runtime import is_main_process
+
+    return draw(run) if is_main_process() else run
 
 
 def _assignments(settings: Mapping[str, Any] | None) -> list[str]:

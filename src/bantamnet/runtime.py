@@ -76,6 +76,11 @@ def set_rng_state(state: dict[str, Tensor], device: torch.device) -> None:
         torch.cuda.set_rng_state(state["cuda"], device)
 
 
+def is_main_process() -> bool:
+    """Whether this process is the one that prints and draws, among those that `torchrun` started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @dataclass(frozen=True)
 class Ranks:
     """The processes that train together; one process is rank 0 of 1 and pays for nothing."""
@@ -87,6 +92,11 @@ class Ranks:
     def main(self) -> bool:
         """Whether this process writes files and prints."""
         return self.rank == 0
+
+    def wait(self) -> None:
+        """Until every rank has come here."""
+        if self.size > 1:
+            dist.barrier()
 
     def shard(self, indices: Tensor) -> Tensor:
         """This rank's part of a list of samples; the parts are disjoint and complete."""

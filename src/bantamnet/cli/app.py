@@ -43,6 +43,7 @@ def train(
     """Train a recipe, then score it once on the test images."""
     import bantamnet
     from bantamnet.runs.lookup import resolve
+    from bantamnet.runtime import is_main_process
     from bantamnet.training.checkpoints import NonFiniteError
     from bantamnet.training.signals import Stopped
     from bantamnet.training.train import Options
@@ -63,9 +64,10 @@ def train(
     except (NonFiniteError, Stopped) as error:
         print(f"{'error: ' if isinstance(error, NonFiniteError) else ''}{error}", file=sys.stderr)
         raise typer.Exit(128 + error.signum if isinstance(error, Stopped) else 3) from None
-    summary = run.summary()
-    assert summary is not None
-    show.either(json, {"run": str(run.path), **summary}, show.finished)
+    if is_main_process():
+        summary = run.summary()
+        assert summary is not None
+        show.either(json, {"run": str(run.path), **summary}, show.finished)
 
 
 @app.command(epilog="Example: bantamnet evaluate runs/quickstart --tta hflip")

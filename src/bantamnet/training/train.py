@@ -72,6 +72,7 @@ def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> Run
         run = RunDirectory(path)
         if ranks.main and not resuming:
             RunDirectory.create(path, config)
+        ranks.wait()
         if resuming:
             checkpoint, warnings = load_newest(run.checkpoints, setup, state)
             if ranks.main:
@@ -93,7 +94,9 @@ def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> Run
                 saved = list_checkpoints(run.checkpoints)
                 where = f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint had been written yet"
                 raise NonFiniteError(f"{error}; {where}. Try a lower optim.lr, a warm-up, or precision=fp32") from None
-        finish(setup, state, run, options)
+        if ranks.main:
+            finish(setup, state, run, options)
+        ranks.wait()
     return run
 
 
@@ -169,8 +172,6 @@ def write_model(
 
 def finish(setup: Setup, state: State, run: RunDirectory, options: Options) -> None:
     """Score the chosen weights once on validation and test images, and write model, predictions and summary."""
-    if not setup.ranks.main:
-        return
     config = setup.config
     net, weights_digest = write_model(setup, state, run, options, [])
     figures = []

@@ -16,6 +16,7 @@ def main() -> None:
     parser.add_argument("what")
     parser.add_argument("to", type=Path)
     parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--note", default="", help="what a reader of the figures must know")
     given = parser.parse_args()
     gathered = []
     for path in given.runs:
@@ -24,7 +25,7 @@ def main() -> None:
         if summary is None:
             parser.error(f"{path} is unfinished")
         gathered.append({**summary, "curve": run.epochs()})
-    given.to.write_text(json.dumps({"what": given.what, "runs": gathered}, indent=1, ensure_ascii=False) + "\n")
+    given.to.write_text(json.dumps({"what": given.what, "note": given.note, "runs": gathered}, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

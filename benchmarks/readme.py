@@ -28,13 +28,13 @@ def percents(values: list[float]) -> str:
     return f"{100 * statistics.mean(values):.2f} ± {100 * statistics.stdev(values):.2f}% ({len(values)} seeds)"
 
 
-def test_figures(measured: dict[str, Any]) -> str:
-    """Test accuracy over seeds, epochs and minutes of a results file."""
+def accuracy_and_speed(measured: dict[str, Any]) -> str:
+    """Test accuracy over seeds, and the images/s of the median epoch of runs that had every core."""
     runs = measured["runs"]
-    minutes = statistics.mean(run["seconds"] for run in runs) / 60
     accuracy = percents([run["figures"]["test"]["accuracy"] for run in runs])
-    cores = runs[0]["environment"]["cpu_cores"]
-    return f"{accuracy} after {runs[0]['epochs']} epochs, {minutes:.1f} min on {cores} CPU cores"
+    alone = [run for run in runs if run["environment"]["threads"] == run["environment"]["cpu_cores"]]
+    speed = statistics.median(line["images_per_second"] for run in alone for line in run["curve"])
+    return f"{accuracy}, {speed:,.0f} images/s on {runs[0]['environment']['cpu_cores']} CPU cores"
 
 
 def recipes_table() -> str:
@@ -52,7 +52,7 @@ def recipes_table() -> str:
             str(recipe["epochs"]),
             recipe["label"],
             f"{claimed:.2f}%" if claimed else "",
-            test_figures(measured) if measured and whole else "not yet run in full",
+            accuracy_and_speed(measured) if measured and whole else "not yet run in full",
         ]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)

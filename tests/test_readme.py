@@ -52,7 +52,7 @@ def test_every_command_runs_and_digits_reach_98_percent(tmp_path: Path) -> None:
 def test_the_cifar_command_learns(cifar_dir: Path, tmp_path: Path) -> None:
     run_in(tmp_path, commands(needs_cifar=True))
     accuracy = json.loads((tmp_path / "runs" / "tiny" / "summary.json").read_text())["figures"]["test"]["accuracy"]
-    assert accuracy >= 0.45, "one epoch of real CIFAR-10"
+    assert accuracy >= 0.55, "two epochs of real CIFAR-10"
 
 
 @pytest.mark.slow

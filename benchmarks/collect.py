@@ -25,7 +25,9 @@ def main() -> None:
         if summary is None:
             parser.error(f"{path} is unfinished")
         gathered.append({**summary, "curve": run.epochs()})
-    given.to.write_text(json.dumps({"what": given.what, "note": given.note, "runs": gathered}, indent=1, ensure_ascii=False) + "\n")
+    given.to.write_text(
+        json.dumps({"what": given.what, "note": given.note, "runs": gathered}, indent=1, ensure_ascii=False) + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from bantamnet.cli.app import app
-from bantamnet.runs.lookup import recipe_names
+from bantamnet.runs.describe import list_recipes
+from bantamnet.runs.lookup import RECIPES, recipe_names, resolve
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -75,3 +76,15 @@ def test_every_verb_and_recipe_is_mentioned_and_pictures_exist() -> None:
         assert f"`{name}`" in README
     for picture in re.findall(r"!\[.*?\]\((.*?)\)", README):
         assert (ROOT / picture).is_file()
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipes_head_claims_what_results_hold(name: str) -> None:
+    module = runpy.run_path(str(ROOT / "benchmarks" / "readme.py"))
+    measured = module["load"](name)
+    head = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8").split("\nschema:")[0].split("\nbase:")[0]
+    whole = measured and measured["runs"][0]["epochs"] == resolve(name).epochs
+    accuracies = [run["figures"]["test"]["accuracy"] for run in measured["runs"]] if whole else []
+    claim = module["percents"](accuracies) if whole else "not yet run in full"
+    assert claim in head and f"bantamnet train {name}" in head
+    assert f"{list_recipes()[recipe_names().index(name)]['parameters']:,} parameters" in head

@@ -82,12 +82,15 @@ def speed_text() -> str:
     step = load("step-resnet-variant")
     if step is None:
         return "Not yet measured."
+    whole = load("modified-resnet-as-published")
+    peak = max(run["peak_memory_mb"] for run in whole["runs"]) if whole else None
+    memory = f" Training on all 50,000 images of CIFAR-10 held at most {peak:,.0f} MB of memory." if peak else ""
     return (
         f"`resnet-variant`, batch {step['batch_size']}, on {step['environment']['cpu_cores']} cores of an "
         f"{step['environment']['device']} ({step['environment']['precision']}): training with its augmentation runs at "
         f"{step['ratio_median']:.2f} times the images/s of a plain fp32 step of the same net without any (median of "
         f"{len(step['ours_images_per_second'])} alternating pairs, {step['ratio_min']:.2f} to {step['ratio_max']:.2f}; "
-        "`benchmarks/step.py`)."
+        f"`benchmarks/step.py`).{memory}"
     )
 
 

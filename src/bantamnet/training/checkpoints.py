@@ -45,6 +45,7 @@ def save_checkpoint(folder: Path, setup: Setup, state: State) -> Path:
         "best": state.best,
         "plateaus": state.optimizers.plateaus(),
         "seconds": state.seconds,
+        "command": state.command,
         "fingerprint": setup.splits["train"].fingerprint,
     }
     path = folder / f"step-{state.step}.safetensors"
@@ -88,4 +89,4 @@ def _restore(tensors: dict[str, Tensor], header: dict[str, Any], setup: Setup, s
     with torch.no_grad():
         state.totals.copy_(parts["train"]["totals"])
     state.step, state.epochs_done = header["step"], header["epochs_done"]
-    state.best, state.seconds = header["best"], header["seconds"]
+    state.best, state.seconds, state.command = header["best"], header["seconds"], header["command"]

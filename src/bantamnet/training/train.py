@@ -69,6 +69,7 @@ def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> Run
     device = pick_device(config.device)
     with join_ranks(device) as ranks, listen(path) as stop:
         setup, state = prepare(config, options.data_dir, device, ranks)
+        state.command = options.command or command_line()
         run = RunDirectory(path)
         if ranks.main and not resuming:
             RunDirectory.create(path, config)
@@ -82,7 +83,7 @@ def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> Run
                 run.remove_leftovers()
                 run.cut_metrics(state.epochs_done)
                 if state.best:
-                    write_model(setup, state, run, options, [])
+                    write_model(setup, state, run, [])
         seconds = measure(setup, state)
         if ranks.main:
             console.print(facts_table(facts(setup, state, path, seconds)))
@@ -95,7 +96,7 @@ def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> Run
                 where = f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint had been written yet"
                 raise NonFiniteError(f"{error}; {where}. Try a lower optim.lr, a warm-up, or precision=fp32") from None
         if ranks.main:
-            finish(setup, state, run, options)
+            finish(setup, state, run)
         ranks.wait()
     return run
 
@@ -149,9 +150,7 @@ def facts(setup: Setup, state: State, path: Path, step_seconds: float) -> dict[s
     }
 
 
-def write_model(
-    setup: Setup, state: State, run: RunDirectory, options: Options, figures: list[dict[str, Any]]
-) -> tuple[ResNet, str]:
+def write_model(setup: Setup, state: State, run: RunDirectory, figures: list[dict[str, Any]]) -> tuple[ResNet, str]:
     """Write best.safetensors from the chosen weights; (the net, the weights' digest)."""
     assert state.best is not None
     config = setup.config
@@ -162,7 +161,7 @@ def write_model(
         chosen=f"epoch {state.best['epoch']} of {config.epochs}: {by[config.select]}",
         label=config.label,
         config=config.dump(),
-        command=options.command or command_line(),
+        command=state.command,
         figures=figures,
     )
     net = copy.deepcopy(state.scored_net)
@@ -170,10 +169,10 @@ def write_model(
     return net, save_model(run.best, net.arch, state.best_weights, info)
 
 
-def finish(setup: Setup, state: State, run: RunDirectory, options: Options) -> None:
+def finish(setup: Setup, state: State, run: RunDirectory) -> None:
     """Score the chosen weights once on validation and test images, and write model, predictions and summary."""
     config = setup.config
-    net, weights_digest = write_model(setup, state, run, options, [])
+    net, weights_digest = write_model(setup, state, run, [])
     figures = []
     for name in ("val", "test"):
         if name not in setup.splits or (name == "val" and config.data.val.source == "test"):
@@ -184,7 +183,7 @@ def finish(setup: Setup, state: State, run: RunDirectory, options: Options) -> N
         figures.append({**about, **score(logits, split.labels), "fingerprint": split.fingerprint})
         run.write_predictions(name, logits.cpu(), split.labels.cpu(), split.ids, figures[-1])
     record_test_look(run, {**figures[-1], "epoch": state.best["epoch"] if state.best else 0}, "final")
-    write_model(setup, state, run, options, figures)
+    write_model(setup, state, run, figures)
     model = summarize(net, setup.preprocessing.size)
     run.write_summary(
         {
@@ -206,7 +205,7 @@ def finish(setup: Setup, state: State, run: RunDirectory, options: Options) -> N
             "data": {name: {"num": len(s), "fingerprint": s.fingerprint} for name, s in setup.splits.items()},
             "weights_digest": weights_digest,
             "environment": environment(setup.device, setup.precision),
-            "command": options.command or command_line(),
+            "command": state.command,
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
     )

@@ -70,6 +70,11 @@ def test_labels(sets: list[str], label: str) -> None:
     assert tiny(*sets).label == label
 
 
+def test_a_plateau_comes_last() -> None:
+    with pytest.raises(UserError, match="plateau can only be the last segment"):
+        tiny("optim.schedule=[{name: plateau, epochs: 1}, cosine]")
+
+
 def test_a_label_cannot_be_set() -> None:
     with pytest.raises(UserError, match="unknown key 'label'"):
         tiny("label=clean")
@@ -86,6 +91,8 @@ def test_sets_reach_into_lists_and_change_kinds() -> None:
     config = resolve("quickstart", ["optim.schedule.0.epochs=4", "optim.name=adamw", "data.val.count=100"])
     group = config.optim[0]
     assert (group.name, group.lr, group.schedule[0].epochs) == ("adamw", 0.1, 4) and not hasattr(group, "momentum")
+    renamed = resolve("quickstart", ["model.name=resnet8"]).model
+    assert renamed == resolve("resnet8-tiny").model
     two = "optim=[{match: '@norm-bias', name: sgd, lr: 0.2}, {name: adam, lr: 0.001}]"
     changed = resolve("quickstart", [two, "optim.1.lr=0.5"])
     assert [g.lr for g in changed.optim] == [0.2, 0.5]

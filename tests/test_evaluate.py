@@ -61,7 +61,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
 def test_the_run_directory_holds_everything_that_is_promised(run: RunDirectory) -> None:
     names = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()}
     assert names == {
-        "config.yaml", "metrics.jsonl", "evaluations.jsonl", "summary.json", "best.safetensors", "curves.png", "confusion.png",
+        "config.yaml", "command.txt",
+        "metrics.jsonl", "evaluations.jsonl", "summary.json", "best.safetensors", "curves.png", "confusion.png",
         "predictions/val.safetensors", "predictions/test.safetensors",
         "checkpoints/step-130.safetensors", "checkpoints/step-156.safetensors",
     }  # fmt: skip
@@ -105,6 +106,9 @@ def test_evaluate_says_how_the_checkpoint_was_chosen_and_records_the_look(
     code, out, _ = invoke(["evaluate", str(run.best), "--split", "val", "--tta", "hflip"], monkeypatch, capsys)
     assert code == 0 and "digits val:" in out and "95% interval" in out and "precision" in out
     assert run.evaluations.read_text().removeprefix(before).splitlines() == added
+    run.evaluations.write_text(run.evaluations.read_text() + '{"cut": ')
+    code, _, _ = invoke(["evaluate", str(run.best)], monkeypatch, capsys)
+    assert code == 0 and len(run.evaluations.read_text().removeprefix(before).splitlines()) == 3
 
 
 def test_hflip_averages_the_logits_of_an_image_and_its_mirror(run: RunDirectory) -> None:

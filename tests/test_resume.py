@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 import torch
 
+import bantamnet
 from bantamnet.errors import UserError
 from bantamnet.runs.directory import RunDirectory
 from bantamnet.runs.tensorfile import read_tensors
 from bantamnet.runtime import Ranks
 from bantamnet.training import checkpoints, train
 from bantamnet.training.checkpoints import NonFiniteError, list_checkpoints
+from bantamnet.training.setup import prepare
 from bantamnet.training.signals import Stop, Stopped
 from conftest import tiny
 
@@ -37,7 +39,7 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert states[0][0].keys() == states[1][0].keys()
     for name, tensor in states[0][0].items():
         assert torch.equal(tensor, states[1][0][name]), name
-    headers = [{k: v for k, v in header.items() if k not in ("seconds", "command")} for _, header in states]
+    headers = [{k: v for k, v in header.items() if k != "seconds"} for _, header in states]
     assert headers[0] == headers[1]
     for split in ("val", "test"):
         for name, tensor in first.predictions(split).items():
@@ -138,10 +140,26 @@ def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_checkpoint(tmp_p
     assert header["epochs_done"] == 1 and all(t.isfinite().all() for t in tensors.values() if t.is_floating_point())
 
 
-def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints, "write_tensors", lambda *_: pytest.fail("written"))
-    with pytest.raises(NonFiniteError):
-        train.train(tiny(*SETS, "optim.lr=1.0e+38", "precision=fp32", "data.val.source=none", "select=last"), tmp_path / "r")
+def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
+    setup, state = prepare(tiny(*SETS), None, torch.device("cpu"), Ranks())
+    assert checkpoints.save_checkpoint(tmp_path, setup, state).exists()
+    state.step = 1
+    with torch.no_grad():
+        state.net.head.bias[3] = torch.nan
+    with pytest.raises(NonFiniteError, match="weight is NaN"):
+        checkpoints.save_checkpoint(tmp_path, setup, state)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-0.safetensors"]
+
+
+@pytest.mark.parametrize("optim", ["{name: adam, lr: 0.01, schedule: {name: plateau, patience: 0}}", "{name: adamw, lr: 0.01}"])
+def test_adam_and_plateau_survive_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optim: str) -> None:
+    sets = (*SETS, f"optim={optim}", "ema=null")
+    whole = train.train(tiny(*sets), tmp_path / "whole").path
+    with stopping_after(monkeypatch, 10), pytest.raises(Stopped):
+        train.train(tiny(*sets), tmp_path / "run")
+    assert bantamnet.load(tmp_path / "run").info.chosen.startswith("epoch 1 of 3")
+    train.resume(tmp_path / "run")
+    assert_same_run(whole, tmp_path / "run")
 
 
 def command(*arguments: str) -> subprocess.Popen[str]:

@@ -31,7 +31,7 @@ def build(name: str, settings: Mapping[str, Any] | None = None, num_classes: int
 
 
 def train(
-    recipe: "str | RunConfig",
+    recipe: "str | Path | RunConfig",
     settings: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     options: "Options | None" = None,
@@ -40,10 +40,16 @@ def train(
 
     `settings` change keys of a named recipe, as in `{"optim.lr": 0.05}`.
     """
+    from bantamnet.errors import UserError
     from bantamnet.runs.lookup import resolve
     from bantamnet.training import train as training
 
-    config = resolve(recipe, _assignments(settings)) if isinstance(recipe, str) else recipe
+    if isinstance(recipe, str | Path):
+        config = resolve(str(recipe), _assignments(settings))
+    elif settings:
+        raise UserError("settings change a named recipe; a config is complete already")
+    else:
+        config = recipe
     return _drawn(training.train(config, Path(out) if out else None, options))
 
 

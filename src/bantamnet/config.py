@@ -61,7 +61,7 @@ class Data(Section):
     """Divides what is left, per channel."""
 
 
-Width = Annotated[int, Field(gt=0)]
+Width = Annotated[int, Field(gt=0, le=65_536)]
 
 
 class Model(Section):
@@ -77,9 +77,9 @@ class Model(Section):
     """Channels after the stem."""
     widths: list[Width]
     """Width of each stage."""
-    blocks: list[Annotated[int, Field(ge=0)]]
+    blocks: list[Annotated[int, Field(ge=0, le=1000)]]
     """Blocks of each stage; a stage of 0 blocks is left out."""
-    strides: list[Annotated[int, Field(gt=0)]] | None = None
+    strides: list[Annotated[int, Field(gt=0, le=1000)]] | None = None
     """Stride of each stage's first block; null is 1, then 2 for every further stage."""
     activation: Literal["relu", "leaky_relu", "silu", "gelu"] = "relu"
     """Activation everywhere."""
@@ -164,7 +164,10 @@ class Multistep(Segment):
 
 
 class Plateau(Segment):
-    """Multiply the rate when validation loss stops falling, as `torch.optim.lr_scheduler.ReduceLROnPlateau` does."""
+    """Multiply the rate when validation loss stops falling, as `torch.optim.lr_scheduler.ReduceLROnPlateau` does.
+
+    It is the last segment, and has no `eps`: the rate is multiplied however small it is.
+    """
 
     name: Literal["plateau"]
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -205,6 +208,8 @@ class Group(Section):
             raise ValueError("a schedule needs at least one segment, e.g. cosine")
         if any(piece.epochs is None and piece.steps is None for piece in value[:-1]):
             raise ValueError("only the last segment may follow the run's epochs; give the others `epochs` or `steps`")
+        if any(piece.name == "plateau" for piece in value[:-1]):
+            raise ValueError("plateau can only be the last segment")
         return value
 
 
@@ -320,7 +325,7 @@ class RunConfig(Section):
     @field_validator("budget", mode="before")
     @classmethod
     def _budget_known(cls, value: Any) -> Any:
-        if value is None or value in WEIGHT_CLASSES or (type(value) is int and value > 0):
+        if value is None or (isinstance(value, str) and value in WEIGHT_CLASSES) or (type(value) is int and value > 0):
             return value
         raise ValueError(f"takes a weight class ({', '.join(WEIGHT_CLASSES)}), a number above 0, or null; got {value!r}")
 

@@ -35,9 +35,9 @@ def read_yaml(path: Path) -> Tree:
     """A YAML file's mapping; raises `UserError` for anything else."""
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path} must hold keys and values (`name: …`), not {type(tree).__name__}")
@@ -55,7 +55,7 @@ def merge(base: Tree, changes: Tree) -> Tree:
     for key, value in changes.items():
         old = merged.get(key)
         if isinstance(old, dict) and isinstance(value, dict):
-            merged[key] = merge(_without_foreign_keys(old, value.get("name")), value)
+            merged[key] = merge(_without_foreign_keys(key, old, value.get("name")), value)
         else:
             merged[key] = value
     return merged
@@ -69,7 +69,7 @@ def apply_set(tree: Tree, assignment: str) -> Tree:
         raise UserError(f"--set takes KEY=VALUE, as in --set optim.lr=0.05; got {assignment!r}")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise UserError(f"--set {path}: {text!r} is not a YAML value; quote text that holds special characters") from None
     return merge(tree, _nest(keys, value, tree))
 
@@ -86,12 +86,14 @@ def _nest(keys: list[str], value: Any, tree: Any) -> Tree:
     return {key: _nest(rest, value, old) if rest else value}
 
 
-def _without_foreign_keys(old: Tree, new_name: Any) -> Tree:
-    """Keys of an optimiser or segment that another kind of it has too: a changed name leaves the others behind."""
+def _without_foreign_keys(section: str, old: Tree, new_name: Any) -> Tree:
+    """What is left of a section when its name changes: a named net starts afresh, another optimiser keeps the keys it knows."""
+    if section == "model" and isinstance(new_name, str) and new_name != old.get("name") and not new_name.startswith("custom"):
+        return {}
     for union in (AnyGroup, AnySegment):
         kinds = {_tag(kind): kind for kind in get_args(get_args(union)[0])}
-        if new_name in kinds and old.get("name") in kinds:
-            return {key: value for key, value in old.items() if key in kinds[new_name].model_fields}
+        if str(new_name) in kinds and str(old.get("name")) in kinds:
+            return {key: value for key, value in old.items() if key in kinds[str(new_name)].model_fields}
     return old
 
 
@@ -110,6 +112,8 @@ def _sentence(entry: Any, tree: Tree) -> str:
         return f"{prefix}{unknown('name', entry['ctx']['tag'], _words(entry['ctx']['expected_tags']))}"
     if kind == "union_tag_not_found":
         return f"{prefix}needs a `name`, as in {{name: …}}"
+    if kind in ("model_type", "dict_type", "model_attributes_type"):
+        return f"{prefix}takes keys and values, as in {{key: value}}, got {value!r}"
     if kind == "missing":
         return f"{prefix}missing; add this key"
     if kind == "value_error":

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -127,7 +128,7 @@ def join_ranks(device: torch.device) -> Iterator[Ranks]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())
     finally:
@@ -161,4 +162,4 @@ def command_line() -> str:
     """The command that this process was started with."""
     program, *arguments = sys.argv
     name = Path(program).name
-    return " ".join(["bantamnet" if name == "__main__.py" else name, *arguments])
+    return shlex.join(["bantamnet" if name == "__main__.py" else name, *arguments])

@@ -19,7 +19,7 @@ Byte = Annotated[int, Field(ge=0, le=255)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=0)]
 
-arguments = dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+arguments = dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 
 
 class Operation(ABC):
@@ -38,7 +38,7 @@ class Operation(ABC):
 class Crop(Operation):
     """Pad all sides by `pad` pixels of `fill` and cut the old size out at a random place (`Image.crop` on a larger canvas)."""
 
-    pad: Annotated[int, Field(gt=0)]
+    pad: Annotated[int, Field(gt=0, le=1024)]
     fill: Byte = 0
 
     def draw(self, num: int, generator: Generator) -> Parameters:

@@ -33,7 +33,7 @@ class Preprocessing:
             with Image.open(path) as opened:
                 upright = ImageOps.exif_transpose(opened)
                 picture = upright.convert("RGB")
-        except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+        except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
             raise UserError(f"{path}: not a picture that can be read ({error})") from None
         height, width = self.size
         fitted = ImageOps.fit(picture, (width, height), method=Image.Resampling.BICUBIC)

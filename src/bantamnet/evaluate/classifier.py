@@ -78,14 +78,17 @@ class Classifier:
         return images.split(BATCH) if len(images) else []
 
 
-def load_classifier(path: Path, device: str = "auto", precision: str = "auto") -> Classifier:
-    """The classifier of a model file, or of a run directory's best.safetensors."""
+def load_classifier(path: Path, device: str = "auto", precision: str | None = "auto") -> Classifier:
+    """The classifier of a model file, or of a run directory's best.safetensors; precision None is that of its figures."""
     file = path / "best.safetensors" if path.is_dir() else path
     if not file.is_file():
-        hint = "the run kept no model yet; continue it: bantamnet train --resume" if path.is_dir() else "no such file"
+        is_run = (path / "config.yaml").is_file()
+        hint = "the run kept no model yet; continue it: bantamnet train --resume" if is_run else "no run directory or model file"
         raise UserError(f"{path}: {hint}")
     net, info, digest = load_model(file)
     where = pick_device(device)
+    if precision is None:
+        precision = info.figures[0]["precision"] if info.figures else info.config["precision"]
     precision = pick_precision(precision, where)
     placed = net.to(where, memory_format=memory_format(where, precision))  # type: ignore[call-overload]
     return Classifier(placed, info, digest, precision)

@@ -1,6 +1,7 @@
 """Score a trained model on a split of its own data; every look at test images is written down."""
 
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,12 @@ def evaluate(
     tta: str = "none",
     data_dir: Path | None = None,
     device: str = "auto",
-    precision: str = "auto",
+    precision: str | None = None,
 ) -> dict[str, Any]:
-    """Figures of a run's model, or of a model file, on `train`, `val` or `test` of the data it was trained for."""
+    """Figures of a run's model, or of a model file, on `train`, `val` or `test` of the data it was trained for.
+
+    `precision` is that of the run's own figures unless said otherwise, so that the same weights give the same figures.
+    """
     classifier = load_classifier(path, device, precision)
     config = validate(classifier.info.config, str(path))
     splits = load_splits(config, data_dir)
@@ -58,8 +62,12 @@ def evaluate(
         "fingerprint": split.fingerprint,
     }
     looks_at_test = split_name == "test" or (split_name == "val" and config.data.val.source == "test")
-    if path.is_dir() and looks_at_test:
-        record_test_look(RunDirectory(path), figures, "evaluate")
+    folder = path if path.is_dir() else path.parent
+    if looks_at_test and (folder / "config.yaml").is_file():
+        try:
+            record_test_look(RunDirectory(folder), figures, "evaluate")
+        except OSError as error:
+            warnings.warn(f"this look at the test images could not be written down: {error}", stacklevel=2)
     return figures
 
 

@@ -93,6 +93,8 @@ class Optimizers:
             index, name, key = path.split("/")
             parameter = self.parameters[int(index)][name]
             layout = parameter if value.shape == parameter.shape else value
-            self.optimizers[int(index)].state[parameter][key] = torch.empty_like(layout, dtype=value.dtype).copy_(value)
+            self.optimizers[int(index)].state[parameter][key] = torch.empty_like(
+                layout, dtype=value.dtype, device=parameter.device
+            ).copy_(value)
         for rate, state in zip(self.rates, plateaus, strict=True):
             rate.plateau = dict(state)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from bantamnet.config import RunConfig
-from bantamnet.configfile import ConfigError
 from bantamnet.data.sources import find_source
 from bantamnet.errors import UserError, unknown
 from bantamnet.models.resnet import build_on_meta, count_parameters
@@ -84,7 +83,7 @@ def _run_facts(run: RunDirectory) -> dict[str, Any]:
     summary, lines = run.summary() or {}, run.epochs()
     try:
         config: RunConfig | None = run.config()
-    except ConfigError:
+    except UserError:
         config = None
     figures = summary.get("figures", {})
     return {

@@ -29,14 +29,16 @@ class RunDirectory:
             raise UserError(f"{path} exists already; choose another --out, or continue it: bantamnet train --resume {path}")
 
     @classmethod
-    def create(cls, path: Path, config: RunConfig) -> "RunDirectory":
-        """A new run with its resolved config; raises `UserError` where something is already."""
+    def create(cls, path: Path, config: RunConfig, command: str = "") -> "RunDirectory":
+        """A new run with its resolved config and the command that begins it; raises `UserError` where something is already."""
         cls.refuse_used(path)
         run = cls(path)
         try:
-            run.checkpoints.mkdir(parents=True, exist_ok=True)
-            (path / "predictions").mkdir(exist_ok=True)
+            path.mkdir(parents=True, exist_ok=True)
             write_bytes(path / "config.yaml", write_yaml(config.dump()).encode())
+            write_bytes(path / "command.txt", f"{command}\n".encode())
+            run.checkpoints.mkdir()
+            (path / "predictions").mkdir()
         except OSError as error:
             raise UserError(f"cannot write to {path}: {error}") from None
         return run
@@ -52,6 +54,11 @@ class RunDirectory:
         """The resolved config it was made with."""
         path = self.path / "config.yaml"
         return validate(read_yaml(path), str(path))
+
+    def command(self) -> str:
+        """The command that began the run, whatever resumed it."""
+        path = self.path / "command.txt"
+        return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
 
     def summary(self) -> dict[str, Any] | None:
         """Final figures, or None while the run is unfinished."""
@@ -88,20 +95,24 @@ class RunDirectory:
 
 def append_line(path: Path, record: dict[str, Any]) -> None:
     """Add one JSON line."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    with path.open("a+b") as file:
+        if file.tell():
+            file.seek(-1, 2)
+            if file.read(1) != b"\n":  # a writer was killed in the middle of a line
+                file.write(b"\n")
+        file.write((json.dumps(record, ensure_ascii=False) + "\n").encode())
         file.flush()
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """All whole JSON lines; a last line that was cut short is left out."""
+    """All whole JSON lines; one that was cut short is left out."""
     records: list[dict[str, Any]] = []
     if path.is_file():
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
                 records.append(json.loads(line))
             except json.JSONDecodeError:
-                break
+                continue
     return records
 
 

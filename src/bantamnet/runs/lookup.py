@@ -33,6 +33,8 @@ def recipe_names() -> list[str]:
 def find(name: str) -> Found:
     """Look a name up as path, recipe, model; raises `UserError` with the nearest of them."""
     path = Path(name)
+    if len(name) > 200 and "/" not in name:
+        raise UserError(f"{name[:40]}… is too long for a name")
     if path.is_dir():
         if (path / "config.yaml").is_file():
             return Found("run", name, path)
@@ -76,10 +78,10 @@ def complete(tree: Tree) -> Tree:
     """Fill in what a name stands for: a net's keys, a data set's mean and standard deviation."""
     model, data = tree.get("model"), tree.get("data")
     filled = dict(tree)
-    if isinstance(model, dict) and model.get("name") in MEMBERS:
-        filled["model"] = {**MEMBERS[model["name"]].keys, **model}
-    if isinstance(data, dict) and data.get("name") in SOURCES:
-        source = SOURCES[data["name"]]
+    if isinstance(model, dict) and str(model.get("name")) in MEMBERS:
+        filled["model"] = {**MEMBERS[str(model["name"])].keys, **model}
+    if isinstance(data, dict) and str(data.get("name")) in SOURCES:
+        source = SOURCES[str(data["name"])]
         filled["data"] = {"mean": list(source.mean), "std": list(source.std), **data}
     return filled
 
@@ -92,7 +94,8 @@ def _with_base(tree: Tree, path: Path, above: tuple[str, ...]) -> Tree:
     if not isinstance(base, str) or base in above:
         raise UserError(f"{path}: base must name another recipe, got {base!r}")
     beside = path.parent / f"{base}.yaml"
-    base_path = beside if beside.is_file() else RECIPES / f"{base}.yaml"
+    own = beside.is_file() and beside.resolve() != path.resolve()
+    base_path = beside if own else RECIPES / f"{base}.yaml"
     if not base_path.is_file():
         raise UserError(f"{path}: base: {unknown('recipe', base, recipe_names())}")
     return merge(_with_base(read_yaml(base_path), base_path, (*above, base)), tree)

@@ -45,8 +45,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     header, checksum, text = _read_header(path)
     try:
         tensors = safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, OSError) as error:
+    except safetensors.SafetensorError as error:
         raise DamagedFileError(f"{path}: damaged ({error})") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error}") from None
     if hashlib.sha256(digest(tensors).encode() + text.encode()).hexdigest() != checksum:
         raise DamagedFileError(f"{path}: damaged (its checksum does not hold)")
     return tensors, header
@@ -63,8 +65,10 @@ def _read_header(path: Path) -> tuple[dict[str, Any], str, str]:
             metadata = file.metadata() or {}
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (safetensors.SafetensorError, OSError) as error:
+    except safetensors.SafetensorError as error:
         raise DamagedFileError(f"{path}: not a model file, or damaged ({error})") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error}") from None
     if HEADER_KEY not in metadata or "checksum" not in metadata:
         raise DamagedFileError(f"{path}: a safetensors file, but not one that bantamnet wrote")
     try:

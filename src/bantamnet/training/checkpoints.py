@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bantamnet.errors import UserError
 from bantamnet.runs.tensorfile import DamagedFileError, read_tensors, write_tensors
-from bantamnet.runtime import rng_state, set_rng_state
+from bantamnet.runtime import key, rng_state, set_rng_state
 from bantamnet.training.setup import Setup, State
 
 
@@ -26,16 +26,23 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def save_checkpoint(folder: Path, setup: Setup, state: State) -> Path:
-    """Write `step-N.safetensors` and drop all but the newest `checkpoint.keep`; weights that are not finite are refused."""
+    """Write `step-N.safetensors` and drop all but the newest `checkpoint.keep`; weights that are not finite are refused.
+
+    All ranks must call; the main one writes.
+    """
     if not all(bool(p.isfinite().all()) for p in state.net.parameters()):
         raise NonFiniteError(f"a weight is NaN or infinite after step {state.step}")
+    totals = setup.ranks.sum(state.totals.clone())
+    path = folder / f"step-{state.step}.safetensors"
+    if not setup.ranks.main:
+        return path
     parts: dict[str, dict[str, Tensor]] = {
         "net": state.net.state_dict(),
         "optim": state.optimizers.tensors(),
         "ema": state.ema.net.state_dict() if state.ema else {},
         "best": state.best_weights,
         "rng": rng_state(setup.device),
-        "train": {"totals": state.totals},
+        "train": {"totals": totals},
     }
     tensors = {f"{part}:{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
     header: dict[str, Any] = {
@@ -45,10 +52,9 @@ def save_checkpoint(folder: Path, setup: Setup, state: State) -> Path:
         "best": state.best,
         "plateaus": state.optimizers.plateaus(),
         "seconds": state.seconds,
-        "command": state.command,
+        "precision": setup.precision,
         "fingerprint": setup.splits["train"].fingerprint,
     }
-    path = folder / f"step-{state.step}.safetensors"
     try:
         write_tensors(path, tensors, header)
     except OSError as error:
@@ -65,13 +71,20 @@ def load_newest(folder: Path, setup: Setup, state: State) -> tuple[Path | None, 
         try:
             tensors, header = read_tensors(path)
         except DamagedFileError as error:
-            path.rename(path.with_suffix(".damaged"))
+            if setup.ranks.main:
+                path.rename(path.with_suffix(".damaged"))
             warnings.append(f"{error}; set aside, going back to the checkpoint before it")
             continue
+        if header.get("kind") != "checkpoint":
+            raise UserError(f"{path} is a file of bantamnet's, but no checkpoint; move it away")
+        if header["precision"] != setup.precision:
+            warnings.append(f"the run computed in {header['precision']}, and goes on in {setup.precision}: its end will differ")
         if header["fingerprint"] != setup.splits["train"].fingerprint:
             raise UserError(f"{path}: the run was trained on other images than those found now")
         _restore(tensors, header, setup, state)
         return path, warnings
+    if warnings:
+        raise UserError(f"{folder}: no checkpoint is intact; train again into another --out. " + "; ".join(warnings))
     return None, warnings
 
 
@@ -85,8 +98,10 @@ def _restore(tensors: dict[str, Tensor], header: dict[str, Any], setup: Setup, s
         state.ema.net.load_state_dict(parts["ema"])
     state.optimizers.load(parts.get("optim", {}), header["plateaus"])
     state.best_weights = parts.get("best", {})
-    set_rng_state(parts["rng"], setup.device)
-    with torch.no_grad():
+    if setup.ranks.main:  # the other ranks go on from generators of their own, and add nothing to the totals twice
+        set_rng_state(parts["rng"], setup.device)
         state.totals.copy_(parts["train"]["totals"])
+    else:
+        torch.manual_seed(key(setup.config.seed, "dropout", setup.ranks.rank, header["step"]))
     state.step, state.epochs_done = header["step"], header["epochs_done"]
-    state.best, state.seconds, state.command = header["best"], header["seconds"], header["command"]
+    state.best, state.seconds = header["best"], header["seconds"]

@@ -14,6 +14,7 @@ from bantamnet.evaluate.scoring import record_test_look
 from bantamnet.runs.directory import RunDirectory, append_line
 from bantamnet.runtime import autocast, generator, memory_format
 from bantamnet.training.checkpoints import NonFiniteError, save_checkpoint
+from bantamnet.training.keeping import keep_best, write_model
 from bantamnet.training.progress import Progress
 from bantamnet.training.setup import Setup, State, over_ranks
 from bantamnet.training.signals import Stop
@@ -30,8 +31,7 @@ def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop:
     def checkpoint() -> None:
         check_finite(unchecked, state.step)
         clock.update()
-        if ranks.main:
-            save_checkpoint(run.checkpoints, setup, state)
+        save_checkpoint(run.checkpoints, setup, state)
 
     for epoch in range(state.epochs_done, config.epochs):
         first_step = state.step - epoch * setup.steps_per_epoch
@@ -65,7 +65,7 @@ def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop:
         if figures:
             check_finite([torch.tensor(figures["nll"])], state.step)
             state.optimizers.observe(state.step, figures["nll"])
-        keep_best(setup, state, epoch, figures)
+        chosen = keep_best(setup, state, epoch, figures)
         line = epoch_line(setup, state, epoch, learning_rates, figures)
         state.totals.zero_()
         state.epochs_done = epoch + 1
@@ -74,6 +74,8 @@ def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop:
         if ranks.main:
             append_line(run.metrics, line)
         checkpoint()
+        if chosen and ranks.main:
+            write_model(setup, state, run, [])
         progress.epoch(line)
         if stop.requested(ranks):
             stop.leave()
@@ -124,18 +126,6 @@ def validate(setup: Setup, state: State, epoch: int, progress: Progress) -> dict
         advance=progress.advance_scoring,
     )
     return score(logits, split.labels)
-
-
-def keep_best(setup: Setup, state: State, epoch: int, figures: dict[str, Any] | None) -> None:
-    """Remember these weights when they are to be chosen: the first of the highest accuracy, or the last."""
-    if setup.config.select == "last":
-        chosen = epoch + 1 == setup.config.epochs
-    else:
-        assert figures is not None
-        chosen = state.best is None or figures["accuracy"] > state.best["accuracy"]
-    if chosen:
-        state.best = {"epoch": epoch + 1, "step": state.step, **(figures or {})}
-        state.best_weights = {name: t.detach().clone() for name, t in state.scored_net.state_dict().items()}
 
 
 def epoch_line(

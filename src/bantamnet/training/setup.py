@@ -39,8 +39,6 @@ class State:
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     seconds: float = 0.0
     """Wall time spent, over all resumes."""
-    command: str = ""
-    """The command that began the run, whatever resumed it."""
 
     @property
     def scored_net(self) -> ResNet:

@@ -1,6 +1,7 @@
 """Ctrl-C and a scheduler's SIGTERM: finish the step, save, leave with 128 + signal."""
 
 import contextlib
+import shlex
 import signal
 import threading
 from collections.abc import Iterator
@@ -16,7 +17,9 @@ class Stopped(Exception):  # noqa: N818  (no error: the run was asked to stop, a
     """Training was stopped by a signal and has saved its state."""
 
     def __init__(self, signum: int, run: Path) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name}, state saved; go on with: bantamnet train --resume {run}")
+        super().__init__(
+            f"stopped by {signal.Signals(signum).name}, state saved; go on with: bantamnet train --resume {shlex.quote(str(run))}"
+        )
         self.signum = signum
 
 
@@ -24,18 +27,19 @@ class Stop:
     """Whether a signal has come, agreed on by all ranks."""
 
     def __init__(self, run: Path) -> None:
-        self.run, self.signum = run, 0
+        self.run, self.signum, self.agreed = run, 0, 0
 
     def requested(self, ranks: Ranks) -> bool:
         """True on every rank from the first step that any rank has seen a signal."""
-        if ranks.size > 1:
-            self.signum = int(ranks.sum(torch.tensor([float(self.signum)])).max()) and (self.signum or signal.SIGTERM)
-        return bool(self.signum)
+        self.agreed = self.signum
+        if ranks.size > 1 and ranks.sum(torch.tensor([float(self.signum)])).item():
+            self.agreed = self.signum or signal.SIGTERM
+        return bool(self.agreed)
 
     def leave(self) -> None:
-        """Raise `Stopped` if a stop was requested."""
-        if self.signum:
-            raise Stopped(self.signum, self.run)
+        """Raise `Stopped` if the last `requested` was true."""
+        if self.agreed:
+            raise Stopped(self.agreed, self.run)
 
 
 @contextlib.contextmanager

@@ -6,20 +6,19 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from bantamnet.config import RunConfig
+from bantamnet.data.augment import CHUNK
 from bantamnet.data.sources import find_source
 from bantamnet.errors import UserError
 from bantamnet.evaluate.logits import split_logits
 from bantamnet.evaluate.metrics import score
 from bantamnet.evaluate.scoring import record_test_look
-from bantamnet.models.resnet import ResNet, build_on_meta, count_parameters
+from bantamnet.models.resnet import build_on_meta, count_parameters
 from bantamnet.models.summary import check_budget, summarize, weight_class
 from bantamnet.runs.directory import RunDirectory, free_directory
-from bantamnet.runs.modelfile import ModelInfo, save_model
 from bantamnet.runtime import (
     autocast,
     command_line,
@@ -30,6 +29,7 @@ from bantamnet.runtime import (
     set_rng_state,
 )
 from bantamnet.training.checkpoints import NonFiniteError, list_checkpoints, load_newest
+from bantamnet.training.keeping import write_model
 from bantamnet.training.loop import batches, fit
 from bantamnet.training.progress import SCORING_COST, Progress, duration, facts_table
 from bantamnet.training.setup import Setup, State, prepare
@@ -69,10 +69,9 @@ def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> Run
     device = pick_device(config.device)
     with join_ranks(device) as ranks, listen(path) as stop:
         setup, state = prepare(config, options.data_dir, device, ranks)
-        state.command = options.command or command_line()
         run = RunDirectory(path)
         if ranks.main and not resuming:
-            RunDirectory.create(path, config)
+            RunDirectory.create(path, config, options.command or command_line())
         ranks.wait()
         if resuming:
             checkpoint, warnings = load_newest(run.checkpoints, setup, state)
@@ -102,23 +101,28 @@ def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> Run
 
 
 def measure(setup: Setup, state: State, num_steps: int = 2) -> float:
-    """Seconds that a training step takes, measured on a copy of the net; nothing of the run is changed by it."""
+    """Seconds that a training step takes with its share of the augmentation, the optimiser's own work aside.
+
+    Measured on a copy of the net; nothing of the run is changed by it.
+    """
     generators = rng_state(setup.device)
     net = copy.deepcopy(state.net).train()
+    began = time.perf_counter()
     stream = batches(setup, state.epochs_done)
-    began = 0.0
-    for number, (images, targets, _) in zip(range(num_steps + 1), stream, strict=False):
+    batch = next(stream)
+    steps_of_chunk = max(1, CHUNK[setup.device.type] // setup.config.batch_size)
+    augmenting = (time.perf_counter() - began) / min(steps_of_chunk, setup.steps_per_epoch)
+    for number in range(num_steps + 1):
+        if number == 1:
+            began = time.perf_counter()
+        images, targets, _ = batch
         with autocast(setup.device, setup.precision):
             loss, _ = setup.task(net, images, targets)
         loss.backward()
         net.zero_grad()
         loss.item()
-        if number == 0:
-            began, num_steps = time.perf_counter(), 0
-        else:
-            num_steps += 1
     set_rng_state(generators, setup.device)
-    return (time.perf_counter() - began) / max(num_steps, 1)
+    return augmenting + (time.perf_counter() - began) / num_steps
 
 
 def _work(setup: Setup, state: State) -> tuple[float, float]:
@@ -148,25 +152,6 @@ def facts(setup: Setup, state: State, path: Path, step_seconds: float) -> dict[s
         "ETA": f"{duration((total - done) / speed)} ({speed:,.0f} images/s measured)",
         "run": str(path),
     }
-
-
-def write_model(setup: Setup, state: State, run: RunDirectory, figures: list[dict[str, Any]]) -> tuple[ResNet, str]:
-    """Write best.safetensors from the chosen weights; (the net, the weights' digest)."""
-    assert state.best is not None
-    config = setup.config
-    by = {"best-val": "highest validation accuracy", "best-test": "highest test accuracy", "last": "last epoch"}
-    info = ModelInfo(
-        class_names=setup.splits["train"].class_names,
-        preprocessing=setup.preprocessing,
-        chosen=f"epoch {state.best['epoch']} of {config.epochs}: {by[config.select]}",
-        label=config.label,
-        config=config.dump(),
-        command=state.command,
-        figures=figures,
-    )
-    net = copy.deepcopy(state.scored_net)
-    net.load_state_dict(state.best_weights)
-    return net, save_model(run.best, net.arch, state.best_weights, info)
 
 
 def finish(setup: Setup, state: State, run: RunDirectory) -> None:
@@ -205,7 +190,7 @@ def finish(setup: Setup, state: State, run: RunDirectory) -> None:
             "data": {name: {"num": len(s), "fingerprint": s.fingerprint} for name, s in setup.splits.items()},
             "weights_digest": weights_digest,
             "environment": environment(setup.device, setup.precision),
-            "command": state.command,
+            "command": run.command(),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
     )

@@ -1,4 +1,6 @@
-"""Gather finished runs of one recipe into a file under results/: every figure with its command, seed, hardware and versions.
+"""Gather runs of one recipe into a file under results/: every figure with its command, seed, hardware and versions.
+
+A run that was stopped is marked `unfinished` and gives its curve so far; run this on the machine that trained it.
 
 python benchmarks/collect.py "what was measured" results/NAME.json RUN…
 """
@@ -6,8 +8,25 @@ python benchmarks/collect.py "what was measured" results/NAME.json RUN…
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from bantamnet.runs.directory import RunDirectory
+from bantamnet.runtime import environment, pick_device, pick_precision
+
+
+def unfinished(run: RunDirectory) -> dict[str, Any]:
+    """What can be said of a run that was stopped."""
+    config = run.config()
+    device = pick_device(config.device)
+    return {
+        "name": config.name,
+        "unfinished": True,
+        "label": config.label,
+        "seed": config.seed,
+        "epochs": config.epochs,
+        "command": run.command(),
+        "environment": environment(device, pick_precision(config.precision, device)),
+    }
 
 
 def main() -> None:
@@ -21,10 +40,7 @@ def main() -> None:
     gathered = []
     for path in given.runs:
         run = RunDirectory.open(path)
-        summary = run.summary()
-        if summary is None:
-            parser.error(f"{path} is unfinished")
-        gathered.append({**summary, "curve": run.epochs()})
+        gathered.append({**(run.summary() or unfinished(run)), "curve": run.epochs()})
     given.to.write_text(
         json.dumps({"what": given.what, "note": given.note, "runs": gathered}, indent=1, ensure_ascii=False) + "\n"
     )

@@ -83,7 +83,7 @@ def speed_text() -> str:
     if step is None:
         return "Not yet measured."
     whole = load("modified-resnet-as-published")
-    peak = max(run["peak_memory_mb"] for run in whole["runs"]) if whole else None
+    peak = max(run.get("peak_memory_mb", 0) for run in whole["runs"]) if whole else None
     memory = f" Training on all 50,000 images of CIFAR-10 held at most {peak:,.0f} MB of memory." if peak else ""
     return (
         f"`resnet-variant`, batch {step['batch_size']}, on {step['environment']['cpu_cores']} cores of an "

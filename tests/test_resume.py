@@ -110,6 +110,18 @@ def test_a_damaged_checkpoint_is_passed_over(whole: Path, tmp_path: Path, monkey
     assert {p.name for p in path.rglob("*.damaged")} == {newest.with_suffix(".damaged").name, "step-99.damaged"}
 
 
+def test_a_warm_start_is_resumed_without_its_model_file(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = tmp_path / "start.safetensors"
+    start.write_bytes((whole / "best.safetensors").read_bytes())
+    sets = (*SETS, f"init={start}")
+    undisturbed = train.train(tiny(*sets), tmp_path / "whole").path
+    with stopping_after(monkeypatch, 9), pytest.raises(Stopped):
+        train.train(tiny(*sets), tmp_path / "run")
+    start.unlink()
+    train.resume(tmp_path / "run")
+    assert_same_run(undisturbed, tmp_path / "run")
+
+
 def test_other_images_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "run"
     with stopping_after(monkeypatch, 2), pytest.raises(Stopped):

@@ -66,11 +66,11 @@ class Setup:
         return self.config.epochs * self.steps_per_epoch
 
 
-def build_net(config: RunConfig, num_classes: int) -> ResNet:
+def build_net(config: RunConfig, num_classes: int, with_init: bool) -> ResNet:
     """The net as the run starts with it: from scratch by the seed, or from `init`."""
     torch.manual_seed(key(config.seed, "init"))
     net = build(config.model, num_classes)
-    if config.init:
+    if config.init and with_init:
         weights = load_model(Path(config.init))[0].state_dict()
         shapes = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
         differing = [name for name in {**shapes, **weights} if name not in weights or shapes.get(name) != weights[name].shape]
@@ -80,8 +80,13 @@ def build_net(config: RunConfig, num_classes: int) -> ResNet:
     return net
 
 
-def prepare(config: RunConfig, data_dir: Path | None, device: torch.device, ranks: Ranks) -> tuple[Setup, State]:
-    """Load the data, build the net and its optimisers; raises `UserError` for what does not fit together."""
+def prepare(
+    config: RunConfig, data_dir: Path | None, device: torch.device, ranks: Ranks, with_init: bool = True
+) -> tuple[Setup, State]:
+    """Load the data, build the net and its optimisers; raises `UserError` for what does not fit together.
+
+    `with_init` false leaves `config.init` unread, for a run that goes on from a checkpoint.
+    """
     precision = pick_precision(config.precision, device)
     splits = {name: split.to(device) for name, split in load_splits(config, data_dir).items()}
     train = splits["train"]
@@ -101,7 +106,7 @@ def prepare(config: RunConfig, data_dir: Path | None, device: torch.device, rank
         task=Classification(config.label_smoothing),
         steps_per_epoch=round_steps(len(train) / config.batch_size),
     )
-    net = build_net(config, len(train.class_names)).to(device, memory_format=memory_format(device, precision))  # type: ignore[call-overload]
+    net = build_net(config, len(train.class_names), with_init).to(device, memory_format=memory_format(device, precision))  # type: ignore[call-overload]
     torch.manual_seed(key(config.seed, "dropout", ranks.rank))
     state = State(
         net=net,

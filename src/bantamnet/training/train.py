@@ -68,8 +68,9 @@ def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> Run
     console = options.console or Console(quiet=True)
     device = pick_device(config.device)
     with join_ranks(device) as ranks, listen(path) as stop:
-        setup, state = prepare(config, options.data_dir, device, ranks)
         run = RunDirectory(path)
+        begun = resuming and bool(list_checkpoints(run.checkpoints))
+        setup, state = prepare(config, options.data_dir, device, ranks, with_init=not begun)
         if ranks.main and not resuming:
             RunDirectory.create(path, config, options.command or command_line())
         ranks.wait()

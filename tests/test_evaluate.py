@@ -78,6 +78,15 @@ def test_the_run_directory_holds_everything_that_is_promised(run: RunDirectory) 
         assert min(Image.open(run.path / picture).size) > 400
 
 
+def test_a_run_stopped_before_its_pictures_gets_them(run: RunDirectory) -> None:
+    drawn = {name: (run.path / name).read_bytes() for name in ("curves.png", "confusion.png")}
+    (run.path / "confusion.png").unlink()
+    bantamnet.resume(run.path)
+    assert {name: (run.path / name).read_bytes() for name in drawn} == drawn
+    with pytest.raises(UserError, match="is finished"):
+        bantamnet.resume(run.path)
+
+
 def test_predictions_and_model_agree_with_the_summary(run: RunDirectory) -> None:
     _, test = load_digits()
     stored = run.predictions("test")

@@ -106,6 +106,7 @@ WRONG: list[tuple[str, list[str]]] = [
     ("recipes show resnet-varient", ["did you mean 'resnet-variant'"]),
     ("recipes copy quickstart old.yaml", ["old.yaml exists already"]),
     ("recipes copy nothing", ["unknown recipe 'nothing'"]),
+    ("recipes --json list", ["bantamnet recipes list --json"]),
     ("recipes shw", ["shw"]),
     ("trian quickstart", ["trian"]),
     ("train quickstart --sed 1", ["--sed"]),

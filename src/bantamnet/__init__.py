@@ -54,9 +54,13 @@ def train(
 
 
 def resume(run: str | Path, options: "Options | None" = None) -> "RunDirectory":
-    """Go on with a run that was stopped."""
+    """Go on with a run that was stopped; one that was stopped before its pictures were drawn gets them."""
+    from bantamnet.runs.directory import RunDirectory
     from bantamnet.training import train as training
 
+    begun = RunDirectory.open(Path(run))
+    if begun.summary() and not (begun.path / "confusion.png").exists():
+        return _drawn(begun)
     return _drawn(training.resume(Path(run), options))
 
 

@@ -143,6 +143,8 @@ def recipes(context: typer.Context, json: Json = False) -> None:
     """List, show and copy recipes."""
     if context.invoked_subcommand is None:
         recipes_list(json)
+    elif json:
+        raise UserError(f"write --json after the verb: bantamnet recipes {context.invoked_subcommand} --json")
 
 
 @recipes_app.command("list", epilog="Example: bantamnet recipes list --json")

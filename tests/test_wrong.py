@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bantamnet.training import train
+import bantamnet
 from conftest import invoke, tiny
 
 # (arguments, words that the message must hold); @run is a finished run, @model its model file
@@ -117,7 +117,7 @@ WRONG: list[tuple[str, list[str]]] = [
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working folder with a finished run and all kinds of unsuitable files."""
     folder = tmp_path_factory.mktemp("place")
-    run = train.train(tiny("epochs=1", "device=cpu"), folder / "myrun")
+    run = bantamnet.train(tiny("epochs=1", "device=cpu"), out=folder / "myrun")
     model = run.best.read_bytes()
     files = {
         "broken.yaml": b"a: [1,\nb: }",

@@ -1,0 +1,37 @@
+"""The typed, complete description of a run; a field's docstring is its help.
+
+A recipe (YAML) may leave keys out and use short forms; a `RunConfig` has every key. Words whose meaning lives in a higher
+layer (an augmentation line, the name of a data set) are checked by functions that the caller passes to `validate`.
+"""
+
+from bantamnet.config.claims import Claims
+from bantamnet.config.data import Data, Validation
+from bantamnet.config.model import Model
+from bantamnet.config.optim import Adam, AdamW, AnyGroup, Group, Sgd
+from bantamnet.config.run import WEIGHT_CLASSES, Checkpointing, RunConfig
+from bantamnet.config.schedule import AnySegment, Constant, Cosine, Multistep, Plateau, Segment, Warmup
+from bantamnet.config.section import Checks, Section
+
+__all__ = [
+    "WEIGHT_CLASSES",
+    "Adam",
+    "AdamW",
+    "AnyGroup",
+    "AnySegment",
+    "Checkpointing",
+    "Checks",
+    "Claims",
+    "Constant",
+    "Cosine",
+    "Data",
+    "Group",
+    "Model",
+    "Multistep",
+    "Plateau",
+    "RunConfig",
+    "Section",
+    "Segment",
+    "Sgd",
+    "Validation",
+    "Warmup",
+]

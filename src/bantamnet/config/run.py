@@ -1,0 +1,123 @@
+"""A whole run."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from bantamnet.config.claims import Claims
+from bantamnet.config.data import Data
+from bantamnet.config.model import Model
+from bantamnet.config.optim import AnyGroup
+from bantamnet.config.section import Section
+
+WEIGHT_CLASSES = {"fly": 78_186, "bantam": 481_530, "feather": 1_000_000, "light": 5_000_000}
+"""Most parameters of each weight class (fly and bantam are MLPerf Tiny's ResNet-8 with 16 and with 40 filters)."""
+
+
+class Checkpointing(Section):
+    """When the state of training is written, and how much of it stays."""
+
+    every_steps: Annotated[int, Field(gt=0)] | None = None
+    """Also write every so many steps; null writes at the end of each epoch only."""
+    keep: Annotated[int, Field(gt=0)] = 2
+    """Checkpoints that stay."""
+
+
+class RunConfig(Section):
+    """A whole run."""
+
+    schema_version: Literal[1] = Field(1, alias="schema")
+    """Version of this schema."""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Name of the recipe."""
+    about: str = ""
+    """One line on what it is for."""
+    budget: Annotated[int, Field(gt=0)] | Literal["fly", "bantam", "feather", "light"] | None = "light"
+    """Most parameters allowed: a weight class, a number, or null for no limit."""
+    data: Data
+    """Data, split, augmentation and normalisation."""
+    model: Model
+    """The net."""
+    init: str | None = None
+    """A model file to start from; null starts from scratch."""
+    optim: list[AnyGroup]
+    """Optimiser groups, first match wins; a single group is a short form."""
+    epochs: Annotated[int, Field(gt=0)]
+    """Passes over the training images."""
+    batch_size: Annotated[int, Field(gt=0)] = 128
+    """Images a step, over all ranks."""
+    drop_last: bool = False
+    """Leave out the last batch of an epoch when it is short."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the target spread evenly over all classes (Szegedy et al. 2015, arXiv 1512.00567)."""
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay of an exponential moving average of the weights, which is then what is scored and kept; null for none."""
+    select: Literal["best-val", "best-test", "last"] = "best-val"
+    """Which epoch's weights become the model."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of initialisation, order, augmentation and dropout."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes CUDA where there is one."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto` computes in bf16 (weights stay fp32) where the processor has instructions for it."""
+    checkpoint: Checkpointing = Checkpointing()
+    """Checkpoints."""
+    assumed: dict[str, str] = {}
+    """Facts that a report leaves open and this recipe chose."""
+    claims: Claims | None = None
+    """What the reproduced report says."""
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _budget_known(cls, value: Any) -> Any:
+        if value is None or (isinstance(value, str) and value in WEIGHT_CLASSES) or (type(value) is int and value > 0):
+            return value
+        raise ValueError(f"takes a weight class ({', '.join(WEIGHT_CLASSES)}), a number above 0, or null; got {value!r}")
+
+    @field_validator("optim", mode="before")
+    @classmethod
+    def _short_optim(cls, value: Any) -> Any:
+        return [value] if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _selection_has_images(self) -> Self:
+        source = self.data.val.source
+        if self.select == "best-val" and source == "none":
+            raise ValueError("select: best-val needs validation images; set data.val.source=train, or select=last")
+        if self.select == "best-val" and source == "test":
+            raise ValueError(
+                "data.val.source is test, so choosing by it is select: best-test; say so, or use data.val.source=train"
+            )
+        if self.select == "best-test" and source != "test":
+            raise ValueError("select: best-test needs data.val.source=test")
+        if source == "none" and self.watches_plateau:
+            raise ValueError("a plateau schedule watches validation loss; set data.val.source=train")
+        if not self.optim:
+            raise ValueError("optim needs at least one group")
+        return self
+
+    @property
+    def watches_plateau(self) -> bool:
+        """Whether validation loss steers a learning rate."""
+        return any(piece.name == "plateau" for group in self.optim for piece in group.schedule)
+
+    @property
+    def max_parameters(self) -> int | None:
+        """The budget as a number."""
+        return WEIGHT_CLASSES[self.budget] if isinstance(self.budget, str) else self.budget
+
+    @property
+    def label(self) -> Literal["clean", "final", "as published"]:
+        """What a test figure of this run is worth; derived, never set.
+
+        *as published*: test images or augmented validation images chose the checkpoint or steered the rate. *final*: trained
+        on all training images, last weights. *clean*: everything else.
+        """
+        chosen = self.select != "last" or self.watches_plateau
+        if chosen and (self.data.val.source == "test" or self.data.val.augment):
+            return "as published"
+        return "final" if self.select == "last" and self.data.val.source != "train" else "clean"
+
+    def dump(self) -> dict[str, Any]:
+        """Every key as plain JSON values; `validate(config.dump())` gives the same config."""
+        return self.model_dump(mode="json", by_alias=True)

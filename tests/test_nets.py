@@ -123,6 +123,22 @@ def test_older_nets_keep_their_names_and_their_draws() -> None:
         assert kept == [name for name, _ in bantamnet.build("resnet20").named_parameters()]
 
 
+def test_the_imagenet_stem_is_drawn_after_the_small_one() -> None:
+    torch.manual_seed(5)
+    stem = bantamnet.build("resnet-8", {"model.stem": "imagenet"}).stem[0]
+    torch.manual_seed(5)
+    nn.Conv2d(3, 16, 3, bias=False)
+    assert torch.equal(stem.weight, nn.Conv2d(3, 16, 7, bias=False).weight)
+
+
+def test_descriptions_from_before_these_options_still_mean_the_same_net() -> None:
+    new = {"order", "final_norm", "out_widths", "block_dropout", "drop_path", "se_reduction", "zero_init"}
+    for name in ("resnet8", "improved-resnet"):
+        arch = complete(resolve_model(name))
+        older = {key: value for key, value in arch.model_dump(mode="json").items() if key not in new}
+        assert complete(Model(**older)) == arch and len(older) == 13
+
+
 # The slow twin: plain functional calls on the net's own weights, one block at a time.
 
 

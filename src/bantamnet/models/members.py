@@ -133,8 +133,8 @@ MEMBERS: dict[str, Member] = {
     "pyramidnet-110-a84": Member("PyramidNet-110, α 84", 3_904_446, pyramidnet(110, 84)),
 }
 
-FAMILIES = "resnet-D, se-resnet-D, wrn-D-K, pyramidnet-D-aALPHA"
-"""How a net of any depth is spelt: depth D, widening factor K, widening ALPHA (with -bottleneck after it, for bottlenecks)."""
+FAMILIES = "resnet-D, se-resnet-D, wrn-D-K, pyramidnet-D-aALPHA[-bottleneck]"
+"""How a net of any depth is spelt: depth D, widening factor K, widening ALPHA."""
 
 
 class _Family(NamedTuple):

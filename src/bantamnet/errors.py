@@ -1,7 +1,7 @@
 """A user's mistake, told with its fix."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 
 
 class UserError(ValueError):
@@ -11,6 +11,9 @@ class UserError(ValueError):
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     """One line that says `name` is no `kind`, names the nearest of the `known` ones, then all of them."""
     names = sorted(known)
-    near = get_close_matches(str(name), names, n=1, cutoff=0.5)
+    word = str(name)
+    near = get_close_matches(word, names, n=len(names), cutoff=0.5) if names else []
+    # Of equally near names, the one that begins alike: resnet20 for resnet2, not resnet32.
+    near.sort(key=lambda one: (SequenceMatcher(None, one, word).ratio(), one.startswith(word)), reverse=True)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"unknown {kind} {str(name)!r}{hint} (valid: {', '.join(names)})"
+    return f"unknown {kind} {word!r}{hint} (valid: {', '.join(names)})"

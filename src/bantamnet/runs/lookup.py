@@ -1,6 +1,7 @@
 """Finding what a user names: first a path, then a recipe, then a model."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -11,7 +12,7 @@ from bantamnet.configfile import Tree, apply_set, merge, read_yaml, validate
 from bantamnet.data import augment, mixing
 from bantamnet.data.sources import SOURCES, find_source
 from bantamnet.errors import UserError, unknown
-from bantamnet.models.members import MEMBERS
+from bantamnet.models.members import FAMILIES, MEMBERS, find_member
 
 RECIPES = Path(str(files("bantamnet") / "recipes"))
 
@@ -38,17 +39,19 @@ def find(name: str) -> Found:
     if path.is_dir():
         if (path / "config.yaml").is_file():
             return Found("run", name, path)
-        if name not in recipe_names() and name not in MEMBERS:
+        if name not in recipe_names() and not find_member(name):
             raise UserError(f"{name} is a folder, but no run directory (it has no config.yaml)")
     elif path.exists():
         return Found("recipe" if path.suffix in (".yaml", ".yml") else "model file", name, path)
     if name in recipe_names():
         return Found("recipe", name, RECIPES / f"{name}.yaml")
-    if name in MEMBERS:
+    if find_member(name):
         return Found("net", name, None)
     if path.suffix or "/" in name:
         raise UserError(f"{name}: no such file or folder")
-    raise UserError(unknown("name", name, [*recipe_names(), *MEMBERS]) + "; a path to a run, model file or .yaml works too")
+    raise UserError(
+        unknown("name", name, [*recipe_names(), *MEMBERS]) + f"; {FAMILIES}, or a path to a run, model file or .yaml work too"
+    )
 
 
 def resolve(name: str, sets: Sequence[str] = ()) -> RunConfig:
@@ -78,8 +81,10 @@ def complete(tree: Tree) -> Tree:
     """Fill in what a name stands for: a net's keys, a data set's mean and standard deviation."""
     model, data = tree.get("model"), tree.get("data")
     filled = dict(tree)
-    if isinstance(model, dict) and str(model.get("name")) in MEMBERS:
-        filled["model"] = {**MEMBERS[str(model["name"])].keys, **model}
+    if isinstance(model, dict):
+        with suppress(UserError):  # validation tells it, with its path
+            member = find_member(str(model.get("name")))
+            filled["model"] = {**member.keys, **model} if member else model
     if isinstance(data, dict) and str(data.get("name")) in SOURCES:
         source = SOURCES[str(data["name"])]
         filled["data"] = {"mean": list(source.mean), "std": list(source.std), **data}
@@ -102,8 +107,10 @@ def _with_base(tree: Tree, path: Path, above: tuple[str, ...]) -> Tree:
 
 
 def _known_net(name: str) -> None:
-    if name not in MEMBERS and not name.startswith("custom"):
-        raise UserError(unknown("net", name, MEMBERS) + "; call a net of your own custom… and give all its keys")
+    if not find_member(name) and not name.startswith("custom"):
+        raise UserError(
+            unknown("net", name, MEMBERS) + f"; {FAMILIES} for any depth; call a net of your own custom… and give all its keys"
+        )
 
 
 CHECKS: dict[str, Any] = {"augment": augment.parse, "mix": mixing.parse, "data": find_source, "model": _known_net}

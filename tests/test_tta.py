@@ -230,12 +230,14 @@ def test_views_that_are_the_same_are_told() -> None:
     )
     told(net, images, same)
     assert same.figures()["equal_views"] == [[1, 3], [2, 4], [1, 5]], "random views of the same words differ"
-    # All images but the last are their own mirrors.
+    # Every image is its own mirror, but for the changed one.
     symmetric = torch.cat([images, images.flip(3)], 3)[:, :, :, 16:48].contiguous()
-    for changed, equal in ((False, [[1, 2]]), (True, [])):
-        symmetric[-1, 0, 0, 0] = symmetric[-1, 0, 0, 0] ^ int(changed)
+    for changed, equal in ((None, [[1, 2]]), (0, []), (-1, [])):
+        almost = symmetric.clone()
+        if changed is not None:
+            almost[changed, 0, 0, 0] ^= 1
         average = ViewAverage(Tta(views="hflip"))
-        told(net, symmetric, average)
+        told(net, almost, average)
         assert average.figures()["equal_views"] == equal
 
 
@@ -293,6 +295,20 @@ def test_batches_ranks_and_number_of_images_change_nothing(keys: dict[str, Any],
     for rank in range(3):
         torch.testing.assert_close(answers[rank][0], alone, atol=1e-5, rtol=0)
         assert answers[rank][1] == figures
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("below", [None, 0.35])
+def test_cuda_sees_the_same_views(below: float | None) -> None:
+    split, net, device = split_of(noise(600, seed=3)), Net(), torch.device("cuda")
+    answers = []
+    for where in (torch.device("cpu"), device):
+        average = ViewAverage(Tta(views=f"{RANDOM} + shift(1, 1)", below=below))
+        placed = copy.deepcopy(net).to(where)
+        said = split_logits(placed, split.to(where), PREPROCESSING, precision="fp32", tta=average)
+        answers.append((said.cpu(), average.figures()["equal_views"]))
+    assert (answers[0][0] - answers[1][0]).abs().median() < 1e-3 and answers[0][1] == answers[1][1]
 
 
 def test_random_views_differ_by_number_and_sample() -> None:
@@ -389,6 +405,14 @@ def test_what_is_asked_is_a_line_or_the_runs_own() -> None:
     assert chosen_tta("hflip", config, below=0.3).tta == Tta(views="hflip", below=0.3)
     assert chosen_tta("recipe", old).tta == Tta()
     assert chosen_tta(Tta(views="hflip"), config).tta == Tta(views="hflip")
+
+
+def test_a_picture_given_to_python_has_the_views_of_its_place(run: RunDirectory) -> None:
+    classifier = bantamnet.load(run.path, device="cpu", precision="fp32")
+    images, tta = noise(scoring.BATCH + 60), "rotate(40) + none"
+    expected = split_logits(classifier.net, split_of(images), classifier.info.preprocessing, precision="fp32", tta=tta)
+    torch.testing.assert_close(classifier.logits(images, tta=tta), expected, atol=1e-4, rtol=0)
+    assert (classifier.logits(images[-1:], tta=tta) - expected[-1:]).abs().max() > 1e-2, "at another place, another angle"
 
 
 OWN = {"views": "none + 2*hflip(1) + centre_crop(2)", "average": "probabilities", "below": 0.4}

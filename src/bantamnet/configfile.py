@@ -14,6 +14,9 @@ from bantamnet.errors import UserError, unknown
 
 Tree = dict[str, Any]
 
+SHORT = {"tta": "views"}
+"""Sections that may be written as one word: the key that it stands for."""
+
 
 class ConfigError(UserError):
     """All mistakes of one config; `mistakes` holds a sentence for each."""
@@ -54,6 +57,8 @@ def merge(base: Tree, changes: Tree) -> Tree:
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
+        if key in SHORT and isinstance(old, str) and isinstance(value, dict):
+            old = {SHORT[key]: old}
         if isinstance(old, dict) and isinstance(value, dict):
             merged[key] = merge(_without_foreign_keys(key, old, value.get("name")), value)
         else:

@@ -11,6 +11,7 @@ from bantamnet.config.optim import Adam, AdamW, AnyGroup, Group, Sgd
 from bantamnet.config.run import WEIGHT_CLASSES, Checkpointing, RunConfig
 from bantamnet.config.schedule import AnySegment, Constant, Cosine, Multistep, Plateau, Segment, Warmup
 from bantamnet.config.section import Checks, Section
+from bantamnet.config.tta import Tta
 
 __all__ = [
     "WEIGHT_CLASSES",
@@ -32,6 +33,7 @@ __all__ = [
     "Section",
     "Segment",
     "Sgd",
+    "Tta",
     "Validation",
     "Warmup",
 ]

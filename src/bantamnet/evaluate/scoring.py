@@ -5,7 +5,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from bantamnet.config import RunConfig
+from bantamnet.config import RunConfig, Tta
 from bantamnet.configfile import validate
 from bantamnet.data.sources import find_source
 from bantamnet.data.split import Split, hold_out
@@ -13,6 +13,7 @@ from bantamnet.errors import UserError
 from bantamnet.evaluate.classifier import load_classifier
 from bantamnet.evaluate.logits import split_logits
 from bantamnet.evaluate.metrics import per_class, score
+from bantamnet.evaluate.tta import chosen_tta
 from bantamnet.runs.directory import RunDirectory, append_line
 
 
@@ -30,29 +31,33 @@ def load_splits(config: RunConfig, data_dir: Path | None) -> dict[str, Split]:
 def evaluate(
     path: Path,
     split_name: str = "test",
-    tta: str = "none",
+    tta: str | Tta = "none",
     data_dir: Path | None = None,
     device: str = "auto",
     precision: str | None = None,
+    tta_average: str | None = None,
+    tta_below: float | None = None,
 ) -> dict[str, Any]:
     """Figures of a run's model, or of a model file, on `train`, `val` or `test` of the data it was trained for.
 
     `precision` is that of the run's own figures unless said otherwise, so that the same weights give the same figures.
+    `tta` is as in `Classifier.logits`; `tta_average` and `tta_below` change what it says.
     """
     classifier = load_classifier(path, device, precision)
     config = validate(classifier.info.config, str(path))
+    average = chosen_tta(tta, classifier.info.config, tta_average, tta_below)
     splits = load_splits(config, data_dir)
     if split_name not in splits:
         raise UserError(f"--split: {config.name} has no {split_name!r} images; it has {', '.join(splits)}")
     split = splits[split_name]
     if split.class_names != classifier.info.class_names:
         raise UserError(f"{path}: its classes are not those of {config.data.name}")
-    logits = split_logits(classifier.net, split, classifier.info.preprocessing, precision=classifier.precision, tta=tta)
+    logits = split_logits(classifier.net, split, classifier.info.preprocessing, precision=classifier.precision, tta=average)
     figures = {
         "model": str(path),
         "data": config.data.name,
         "split": split_name,
-        "tta": tta,
+        **average.figures(),
         "precision": classifier.precision,
         **score(logits, split.labels),
         "per_class": per_class(logits, split.labels, split.class_names),
@@ -73,6 +78,6 @@ def evaluate(
 
 def record_test_look(run: RunDirectory, figures: dict[str, Any], why: str) -> None:
     """Append a look at test images to evaluations.jsonl."""
-    kept = ("num", "correct", "accuracy", "nll", "tta", "precision", "digest", "epoch")
+    kept = ("num", "correct", "accuracy", "nll", "tta", "tta_average", "tta_below", "precision", "digest", "epoch")
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     append_line(run.evaluations, {"time": stamp, "why": why, **{k: figures[k] for k in kept if k in figures}})

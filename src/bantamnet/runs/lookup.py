@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from bantamnet.config import Model, RunConfig
 from bantamnet.configfile import Tree, apply_set, merge, read_yaml, validate
-from bantamnet.data import augment, mixing
+from bantamnet.data import augment, mixing, views
 from bantamnet.data.sources import SOURCES, find_source
 from bantamnet.errors import UserError, unknown
 from bantamnet.models.members import FAMILIES, MEMBERS, find_member
@@ -113,7 +113,13 @@ def _known_net(name: str) -> None:
         )
 
 
-CHECKS: dict[str, Any] = {"augment": augment.parse, "mix": mixing.parse, "data": find_source, "model": _known_net}
+CHECKS: dict[str, Any] = {
+    "augment": augment.parse,
+    "mix": mixing.parse,
+    "tta": views.read_views,
+    "data": find_source,
+    "model": _known_net,
+}
 """What higher layers know about words in a config."""
 
 

@@ -16,6 +16,7 @@ from bantamnet.errors import UserError
 from bantamnet.evaluate.logits import split_logits
 from bantamnet.evaluate.metrics import score
 from bantamnet.evaluate.scoring import record_test_look
+from bantamnet.evaluate.tta import ViewAverage
 from bantamnet.models.resnet import build_on_meta, count_parameters
 from bantamnet.models.summary import check_budget, summarize, weight_class
 from bantamnet.runs.directory import RunDirectory, free_directory
@@ -164,8 +165,9 @@ def finish(setup: Setup, state: State, run: RunDirectory) -> None:
         if name not in setup.splits or (name == "val" and config.data.val.source == "test"):
             continue
         split = setup.splits[name]
-        logits = split_logits(net, split, setup.preprocessing, precision=setup.precision)
-        about = {"split": name, "tta": "none", "precision": setup.precision, "digest": weights_digest}
+        average = ViewAverage(config.tta)
+        logits = split_logits(net, split, setup.preprocessing, precision=setup.precision, tta=average)
+        about = {"split": name, **average.figures(), "precision": setup.precision, "digest": weights_digest}
         figures.append({**about, **score(logits, split.labels), "fingerprint": split.fingerprint})
         run.write_predictions(name, logits.cpu(), split.labels.cpu(), split.ids, figures[-1])
     record_test_look(run, {**figures[-1], "epoch": state.best["epoch"] if state.best else 0}, "final")

@@ -2,10 +2,18 @@
 
 from collections.abc import Iterable
 from difflib import SequenceMatcher, get_close_matches
+from pathlib import Path
 
 
 class UserError(ValueError):
     """Something the user can put right; the message says how. The command line prints it and exits with 2."""
+
+
+class WriteError(UserError):
+    """A file could not be written (disk full, read-only or removed folder); what had been written before is untouched."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(f"cannot write {path}: {error.strerror or error}; what was written before is untouched")
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from bantamnet.config import RunConfig, Tta
 from bantamnet.configfile import validate
 from bantamnet.data.sources import find_source
 from bantamnet.data.split import Split, hold_out
-from bantamnet.errors import UserError
+from bantamnet.errors import UserError, WriteError
 from bantamnet.evaluate.classifier import load_classifier
 from bantamnet.evaluate.logits import split_logits
 from bantamnet.evaluate.metrics import per_class, score
@@ -71,7 +71,7 @@ def evaluate(
     if looks_at_test and (folder / "config.yaml").is_file():
         try:
             record_test_look(RunDirectory(folder), figures, "evaluate")
-        except OSError as error:
+        except WriteError as error:
             warnings.warn(f"this look at the test images could not be written down: {error}", stacklevel=2)
     return figures
 

@@ -1,5 +1,6 @@
 """From a config to a finished run directory."""
 
+import contextlib
 import copy
 import resource
 import sys
@@ -20,6 +21,7 @@ from bantamnet.evaluate.tta import ViewAverage
 from bantamnet.models.resnet import build_on_meta, count_parameters
 from bantamnet.models.summary import check_budget, summarize, weight_class
 from bantamnet.runs.directory import RunDirectory, free_directory
+from bantamnet.runs.lock import hold
 from bantamnet.runtime import (
     autocast,
     command_line,
@@ -68,12 +70,15 @@ def resume(path: Path, options: Options | None = None) -> RunDirectory:
 def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> RunDirectory:
     console = options.console or Console(quiet=True)
     device = pick_device(config.device)
-    with join_ranks(device) as ranks, listen(path) as stop:
+    with join_ranks(device) as ranks, listen(path) as stop, contextlib.ExitStack() as held:
         run = RunDirectory(path)
+        if ranks.main and resuming:
+            held.enter_context(hold(path))
         begun = resuming and bool(list_checkpoints(run.checkpoints))
         setup, state = prepare(config, options.data_dir, device, ranks, with_init=not begun)
         if ranks.main and not resuming:
             RunDirectory.create(path, config, options.command or command_line())
+            held.enter_context(hold(path))
         ranks.wait()
         if resuming:
             checkpoint, warnings = load_newest(run.checkpoints, setup, state)

@@ -96,10 +96,12 @@ def evaluate(
 ) -> None:
     """Score a model on a split of the data it was trained for."""
     from bantamnet.evaluate.scoring import evaluate as score_model
+    from bantamnet.runtime import is_main_process
 
     figures = score_model(model, split, tta, data_dir, device, tta_average=tta_average, tta_below=tta_below)
-    show.warn_of_equal_views(figures)
-    show.either(json, figures, show.evaluation)
+    if is_main_process():
+        show.warn_of_equal_views(figures)
+        show.either(json, figures, show.evaluation)
 
 
 @app.command(epilog="Example: bantamnet predict runs/quickstart examples/digits --top 3")

@@ -36,6 +36,12 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Short for --set seed=N.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory (default: runs/NAME, numbered where taken).")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")] = None,
+    refit: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Train a finished run's recipe on all images, as long as validation chose.")
+    ] = None,
+    time_budget: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Fit training and scoring into 90s, 20m, 1h30m or 1:30:00.")
+    ] = None,
     data_dir: DataDir = None,
     device: Annotated[str | None, typer.Option(help="Short for --set device=auto|cpu|cuda.")] = None,
     json: Json = False,
@@ -45,19 +51,24 @@ def train(
     from bantamnet.runs.lookup import resolve
     from bantamnet.runtime import is_main_process
     from bantamnet.training.checkpoints import NonFiniteError
+    from bantamnet.training.refit import refit_config
     from bantamnet.training.signals import Stopped
     from bantamnet.training.train import Options
 
-    short = {"epochs": epochs, "seed": seed, "device": device}
+    short = {"epochs": epochs, "seed": seed, "device": device, "time_budget": time_budget and f"'{time_budget}'"}
     given = [*(sets or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
-    if (recipe is None) == (resume is None):
-        raise UserError("name what to train: a recipe (`bantamnet recipes` lists them), or --resume RUN; one of the two")
+    if sum(what is not None for what in (recipe, resume, refit)) != 1:
+        raise UserError("name what to train: a recipe (`bantamnet recipes` lists them), --resume RUN or --refit RUN; one of them")
     if resume and (given or out):
         raise UserError("--resume goes on with the run's own config; only --data-dir and --json go with it")
+    if refit and (sets or epochs is not None or device or time_budget):
+        raise UserError("--refit takes the run's recipe as it is; only --seed, --out, --data-dir and --json go with it")
     options = Options(data_dir=data_dir, console=show.console(stderr=json))
     try:
         if resume:
             run = bantamnet.resume(resume, options)
+        elif refit:
+            run = bantamnet.train(refit_config(refit, seed), out=out, options=options)
         else:
             assert recipe is not None
             run = bantamnet.train(resolve(recipe, given), out=out, options=options)

@@ -66,6 +66,15 @@ def finished(facts: Facts) -> None:
     print(f"kept   epoch {chosen['epoch']} of {facts['epochs']} ({by})")
     for split, figures in facts["figures"].items():
         print(f"{split:6} {figure_text(figures)}")
+    if budget := facts["time_budget"]:
+        print(
+            f"time   {budget['spent_seconds']:.0f} of {budget['budget_seconds']:g} s; {budget['steps']:,} steps "
+            f"({budget['epochs']:.2f} epochs), planned at first {budget['planned_steps']:,}; a second run would differ"
+        )
+    if origin := facts["refit_of"]:
+        print(
+            f"refit  of {origin['run']}, which had {percent(origin['val_accuracy'])} of {origin['val_num']:,} validation images"
+        )
     print(f"label  {facts['label']}; {facts['seconds']:.0f} s, peak memory {facts['peak_memory_mb']:.0f} MB")
     print(f"run    {facts['run']}  (best.safetensors, curves.png, confusion.png)")
     print(f"next   bantamnet evaluate {facts['run']}")

@@ -50,10 +50,11 @@ class RunConfig(Section):
     """Seconds (or text: 90s, 20m, 1h30m, 1:30:00) from the first step to the end of the last scoring. The schedule that `epochs`
     describes is stretched or shrunk into as many steps as the machine makes in that time; null makes `epochs` passes."""
     max_steps: Annotated[int, Field(gt=0)] | None = None
-    """Steps of the whole run, into which the schedule that `epochs` describes is stretched or shrunk; null makes `epochs` passes."""
-    pace: list[tuple[Annotated[int, Field(ge=0)], Annotated[float, Field(ge=0, le=1)]]] | None = None
-    """Share of the schedule done at given steps, linear between them, as [[0, 0], …, [steps, 1]]: the summary of a run with a
-    time budget holds its own, and repeats it exactly."""
+    """Steps of the whole run, into which the schedule that `epochs` describes is stretched or shrunk; null makes `epochs`
+    passes."""
+    pace: list[tuple[Annotated[int, Field(ge=0)], Annotated[float, Field(ge=0, lt=1)], Annotated[int, Field(gt=0)]]] | None = None
+    """Plans of a run with a time budget, from its summary, to repeat it exactly: [step from which it holds, share of the schedule
+    done before that step, steps of the whole run]; `[[0, 0, N]]` is `max_steps: N`."""
     refit_of: Refit | None = None
     """The run that this one trains again on all training images, written by `train --refit`."""
     batch_size: Annotated[int, Field(gt=0)] = 128
@@ -116,10 +117,11 @@ class RunConfig(Section):
         if given and self.watches_plateau:
             raise ValueError(f"a plateau schedule has no end that {given[0]} could fit in; set optim.schedule=cosine")
         if self.pace is not None:
-            steps, shares = [step for step, _ in self.pace], [share for _, share in self.pace]
-            rising = all(a < b for a, b in pairwise(steps)) and all(a <= b for a, b in pairwise(shares))
-            if len(steps) < 2 or not rising or (steps[0], shares[0], shares[-1]) != (0, 0.0, 1.0):
-                raise ValueError("pace: takes rising [step, share] pairs from [0, 0] to [steps, 1]")
+            rising = all(a[0] < b[0] and a[1] <= b[1] for a, b in pairwise(self.pace))
+            if not self.pace or not rising or self.pace[0][:2] != (0, 0.0) or any(p[0] >= p[2] for p in self.pace):
+                raise ValueError(
+                    "pace: takes plans [step, share done, steps of the run] in the order of steps, from [0, 0, …] on"
+                )
         if self.refit_of and (self.select != "last" or self.data.val.source != "none"):
             raise ValueError("refit_of: a refit trains on all images and keeps the last weights; use train --refit RUN")
         return self

@@ -51,6 +51,7 @@ def save_checkpoint(folder: Path, setup: Setup, state: State) -> Path:
         "epochs_done": state.epochs_done,
         "best": state.best,
         "plateaus": state.optimizers.plateaus(),
+        "pace": state.pace.state(),
         "seconds": state.seconds,
         "precision": setup.precision,
         "fingerprint": setup.splits["train"].fingerprint,
@@ -105,3 +106,4 @@ def _restore(tensors: dict[str, Tensor], header: dict[str, Any], setup: Setup, s
         torch.manual_seed(key(setup.config.seed, "dropout", setup.ranks.rank, header["step"]))
     state.step, state.epochs_done = header["step"], header["epochs_done"]
     state.best, state.seconds = header["best"], header["seconds"]
+    state.pace.load(header.get("pace"))

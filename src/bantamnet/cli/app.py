@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bantamnet.cli import show
+from bantamnet.cli import show, verdicts
 from bantamnet.errors import UserError
 
 app = typer.Typer(
@@ -79,6 +79,45 @@ def train(
         summary = run.summary()
         assert summary is not None
         show.either(json, {"run": str(run.path), **summary}, show.finished)
+
+
+@app.command(epilog="Example: bantamnet check resnet8-tiny --quick")
+def check(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE|FILE.yaml", help="A recipe's name, or your own.")],
+    sets: Set = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer steps; no batch whose step takes long.")] = False,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the plot of the range test goes.")] = Path(),
+    data_dir: DataDir = None,
+    device: Annotated[str | None, typer.Option(help="Short for --set device=auto|cpu|cuda.")] = None,
+    json: Json = False,
+) -> None:
+    """Try a recipe before its long run: learns a batch? good rate? largest batch? how long? Exit code 1 where it cannot learn."""
+    from bantamnet.report.range_plot import save_range_plot
+    from bantamnet.runs.lookup import resolve
+    from bantamnet.training.check import check as check_recipe
+
+    config = resolve(recipe, [*(sets or []), *([f"device={device}"] if device else [])])
+    told = show.console(stderr=True)
+    facts = check_recipe(config, data_dir, quick, lambda text: told.print(text, style="dim"))
+    facts["lr_range"]["plot"] = str(save_range_plot(facts["lr_range"], config.name, out))
+    show.either(json, facts, verdicts.checked)
+    if not facts["passed"]:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: bantamnet doctor --data-dir ~/data")
+def doctor(
+    data_dir: DataDir = None,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where runs are to be written.")] = Path("runs"),
+    json: Json = False,
+) -> None:
+    """Say what this machine can do and what slows it down. Exit code 1 where training is impossible."""
+    from bantamnet.bench.doctor import examine
+
+    facts = examine(data_dir, out)
+    show.either(json, facts, verdicts.examined)
+    if not facts["can_train"]:
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: bantamnet evaluate runs/quickstart --tta hflip")

@@ -98,8 +98,8 @@ class TimeBudget(Pace):
         needed = (FEWEST_STEPS + self.scoring_in_steps) * step_seconds / (1 - SPARE)
         if step == 0 and needed > self.seconds:
             raise UserError(
-                f"time_budget: {self.seconds:.3g} s is too short here, where a step takes {step_seconds:.2g} s and the scoring "
-                f"after the last one {scoring_seconds:.2g} s; give at least {math.ceil(needed)}s, or a smaller net"
+                f"time_budget: {self.seconds:.4g} s is too short here, where a step takes {step_seconds:.3g} s and the scoring "
+                f"after the last one {scoring_seconds:.3g} s; give at least {math.ceil(needed)}s, or a smaller net"
             )
         if step < self.steps:
             self._plan(step, spent)

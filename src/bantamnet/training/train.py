@@ -1,8 +1,6 @@
 """From a config to a finished run directory."""
 
 import copy
-import resource
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from bantamnet.errors import UserError
 from bantamnet.evaluate.logits import BATCH, split_logits
 from bantamnet.evaluate.metrics import score
 from bantamnet.evaluate.scoring import record_test_look
+from bantamnet.machine import peak_memory
 from bantamnet.models.resnet import count_parameters
 from bantamnet.models.summary import summarize, weight_class
 from bantamnet.runs.directory import RunDirectory, free_directory
@@ -254,5 +253,4 @@ def budget_facts(pace: TimeBudget, setup: Setup, seconds: float) -> dict[str, An
 
 def peak_memory_mb() -> float:
     """The most memory that this process has held, in MB (2^20 bytes)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1024**2 if sys.platform == "darwin" else 1024)
+    return peak_memory() / 1024**2

@@ -29,7 +29,7 @@ LOWEST, HIGHEST = 1e-5, 10.0
 """Rates of the range test."""
 DIVERGED = 3.0
 """The range test ends when the smoothed loss is this many times its lowest."""
-FLAT = 0.02
+FLAT = 0.03
 """A loss that never falls by this share of its start tells nothing of rates."""
 
 Say = Callable[[str], None]
@@ -44,7 +44,7 @@ def check(config: RunConfig, data_dir: Path | None = None, quick: bool = False, 
     setup, state = prepare(config, data_dir, pick_device(config.device), Ranks())
     train = setup.splits["train"]
     say(f"learning one batch of {min(OVERFIT_IMAGES, len(train))} images by heart …")
-    overfitted = overfit(setup, state, 100 if quick else 300)
+    overfitted = overfit(setup, state, 150 if quick else 300)
     say("raising the learning rate step by step …")
     rates, step_seconds = range_test(setup, state, 40 if quick else 100)
     say("doubling the batch …")
@@ -137,13 +137,14 @@ def range_test(setup: Setup, state: State, num_steps: int) -> tuple[dict[str, An
 
 
 def read_range(rates: list[float], losses: list[float], recipe_rate: float) -> dict[str, Any]:
-    """What a range test says: `low` where the loss has begun to fall, `high` where it is lowest, `suggestion` where it falls
-    fastest, and whether the recipe's rate is `inside`, `below` or `above` that range (`unknown` where the loss never fell).
+    """What a range test says of rates, and of the recipe's.
 
-    The loss is smoothed evenly to both sides (Gaussian, a twentieth of the steps wide), so that no rate is blamed late.
+    The good range goes from `low`, where a third of the loss's fall is done, to `high`, where the loss is lowest; `suggestion` is
+    where it falls fastest between them. The recipe's rate is `inside`, `below` or `above` the range, or `unknown` where the loss
+    never fell. The loss is smoothed evenly to both sides (Gaussian, a fortieth of the steps wide), so no rate is blamed late.
     """
     logs, raw = np.log10(rates), np.array(losses)
-    width = max(1.0, len(raw) / 20)
+    width = max(1.5, len(raw) / 40)
     steps = np.arange(len(raw))
     weights = np.exp(-0.5 * ((steps[:, None] - steps[None, :]) / width) ** 2)
     smooth = (weights @ raw) / weights.sum(axis=1)
@@ -153,7 +154,7 @@ def read_range(rates: list[float], losses: list[float], recipe_rate: float) -> d
     if bottom < 2 or fall < FLAT * smooth[0]:
         return {**facts, "low": None, "high": None, "suggestion": None, "verdict": "unknown"}
     top = int(smooth[: bottom + 1].argmax())
-    low = next(i for i in range(top, bottom + 1) if smooth[top] - smooth[i] >= 0.1 * fall)
+    low = next(i for i in range(bottom, top - 1, -1) if smooth[top] - smooth[i] <= fall / 3)
     slopes = np.gradient(smooth[: bottom + 1], logs[: bottom + 1])
     steepest = low + int(slopes[low:].argmin())
     bounds = float(rates[low]), float(rates[bottom])

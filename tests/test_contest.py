@@ -95,7 +95,7 @@ def assert_whole_schedule(machine: Machine, steps: int, biggest_jump: float) -> 
     moves = [b - a for a, b in pairwise(shares)]
     assert shares[0] == 0 and min(moves) > 0 and max(moves) <= biggest_jump, max(moves)
     assert max(rate for _, _, rate in machine.rates) == pytest.approx(0.1, rel=0.05)
-    assert machine.rates[-1][2] < 0.1 * 0.02
+    assert machine.rates[-1][2] < 0.1 * 0.03
 
 
 SPEEDS: dict[str, Callable[[float], float]] = {
@@ -115,7 +115,7 @@ def test_a_budget_is_kept_and_the_schedule_ends(speed: str, tmp_path: Path, monk
     facts = summary["time_budget"]
     assert 53 <= facts["spent_seconds"] <= 61 and facts["budget_seconds"] == 60
     assert facts["steps"] == summary["steps"] and facts["schedule_done"] == 1 and not facts["repeatable"]
-    assert_whole_schedule(machine, facts["steps"], biggest_jump=3 / facts["steps"])
+    assert_whole_schedule(machine, facts["steps"], biggest_jump=4 / facts["steps"])
     if speed == "steady":
         assert facts["planned_steps"] == pytest.approx(facts["steps"], abs=3)
     elif "from the middle" in speed:
@@ -126,7 +126,7 @@ def test_a_budget_is_kept_and_the_schedule_ends(speed: str, tmp_path: Path, monk
 def test_progress_follows_the_clock_when_the_speed_changes() -> None:
     now = [0.0]
     pace = TimeBudget(1000, 50, 4, Ranks())
-    pace.begin(0, 0.0, 1.0, 50.0, 0.0)
+    pace.begin(0, 0.0, 1.0, lambda num: (0.005, 10_000, 0))
     step = 0
     while step < pace.steps:
         now[0] += 1.0 if now[0] < 400 else 2.0
@@ -146,6 +146,27 @@ def test_scoring_has_its_time_kept_free(tmp_path: Path, monkeypatch: pytest.Monk
     assert facts["steps"] < STEPS_PER_EPOCH and 16 <= facts["steps"] <= 24
     assert facts["spent_seconds"] == pytest.approx(facts["steps"] + 50.4, abs=0.01) and facts["spent_seconds"] <= 75
     assert_whole_schedule(machine, facts["steps"], 2 / facts["steps"])
+
+
+def test_scoring_is_measured_again_on_the_way() -> None:
+    """It was measured at half of what it really costs; a third of the way the truth is seen, and the steps become fewer."""
+    now, asked = [0.0], []
+
+    def measure(num: int) -> tuple[float, int, int]:
+        asked.append(num)
+        now[0] += 0.02 * num if now[0] else 0
+        return (0.02 if now[0] else 0.01), 10_000, 0
+
+    pace = TimeBudget(1000, 50, 4, Ranks())
+    pace.begin(0, 0.0, 1.0, measure)
+    assert pace.steps == pytest.approx(980 - 110, abs=1)
+    step = 0
+    while step < pace.steps:
+        now[0] += 1
+        step += 1
+        pace.look(step, lambda: now[0])
+    assert asked == [500, 500, 500, 500] and now[0] + 200 <= 1000
+    assert step == pytest.approx(980 - 220 - 30, abs=15)
 
 
 def test_a_budget_shorter_than_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """How far a run is in its schedule, and when it ends: after planned steps, or when a time budget is used up."""
 
 import math
+import statistics
 from bisect import bisect_right
 from collections.abc import Callable
 
@@ -20,9 +21,15 @@ MEMORY = 0.1
 """Share of a time budget over which measured speed is forgotten."""
 LOOK = 0.02
 """Share of a time budget between two looks at the clock."""
+PROBES = (0.3, 0.6, 0.9, math.inf)
+"""Shares of the schedule after which the cost of scoring is measured again, …"""
+PROBE_COST = 0.01
+"""… on as many images as take this share of the budget, 500 at most; not at all where that is fewer than 50."""
 FEWEST_STEPS = 10
 """A budget that leaves time for fewer steps is refused."""
 
+MeasureScoring = Callable[[int], tuple[float, int, int]]
+"""Scores so many images; (seconds an image, images to be scored after the last step, images scored after each epoch)."""
 ReadClock = Callable[[], float]
 """Seconds spent on training so far, over all resumes, when all work that was asked for is done."""
 
@@ -82,20 +89,18 @@ class TimeBudget(Pace):
         """(steps, seconds), older ones faded."""
         self.after_epoch = 0.0
         """Seconds between two epochs."""
-        self.scoring_in_steps = 0.0
-        """What is reserved for scoring after the last step, in seconds of one training step: it follows the machine's speed."""
+        self.measure: MeasureScoring | None = None
+        self.scoring: list[float] = []
+        """What all scoring after the last step takes, each time it was measured, in training steps: so it follows the speed."""
+        self.image_seconds = 0.0
+        self.next_probe = PROBES[0]
 
-    def begin(self, step: int, spent: float, step_seconds: float, scoring_seconds: float, epoch_seconds: float) -> None:
-        """Plan from fresh measurements: seconds of a step, of all scoring after the last step, and between two epochs.
-
-        Raises `UserError` where the budget leaves no time for training.
-        """
-        step_seconds, scoring_seconds, epoch_seconds, spent = self._agree(step_seconds, scoring_seconds, epoch_seconds, spent)
-        self.recent = (1.0, step_seconds)
-        self.scoring_in_steps = SCORING_SPARE * scoring_seconds / step_seconds
-        self.after_epoch = epoch_seconds
-        self.since = (step, spent)
-        needed = (FEWEST_STEPS + self.scoring_in_steps) * step_seconds / (1 - SPARE)
+    def begin(self, step: int, spent: float, step_seconds: float, measure: MeasureScoring) -> None:
+        """Plan from fresh measurements of a step and of scoring; raises `UserError` where the budget leaves no time to train."""
+        spent, step_seconds = self._agree(spent, step_seconds)
+        self.recent, self.since, self.measure = (1.0, step_seconds), (step, spent), measure
+        scoring_seconds, self.after_epoch = self._measure_scoring(500)
+        needed = (FEWEST_STEPS + self.reserve) * step_seconds / (1 - SPARE)
         if step == 0 and needed > self.seconds:
             raise UserError(
                 f"time_budget: {self.seconds:.4g} s is too short here, where a step takes {step_seconds:.3g} s and the scoring "
@@ -103,6 +108,11 @@ class TimeBudget(Pace):
             )
         if step < self.steps:
             self._plan(step, spent)
+
+    @property
+    def reserve(self) -> float:
+        """Training steps whose time is kept for scoring after the last one."""
+        return SCORING_SPARE * statistics.median(self.scoring)
 
     @property
     def step_seconds(self) -> float:
@@ -115,6 +125,13 @@ class TimeBudget(Pace):
         if step < self.next_look or step >= self.steps:
             return False
         self._take_in(step, self._agree(read_clock())[0])
+        if self.progress(step) >= self.next_probe:
+            self.next_probe = next(share for share in PROBES if share > self.progress(step))
+            affordable = int(PROBE_COST * self.seconds / self.image_seconds)
+            if affordable >= 50:
+                self._measure_scoring(min(affordable, 500))
+                self.since = (step, self._agree(read_clock())[0])
+                self._plan(*self.since)
         return True
 
     def pause(self, step: int, read_clock: ReadClock) -> None:
@@ -139,8 +156,16 @@ class TimeBudget(Pace):
         if step < self.steps:
             self._plan(step, now)
 
+    def _measure_scoring(self, num: int) -> tuple[float, float]:
+        """(seconds of all scoring after the last step, and after an epoch) as they would be now."""
+        assert self.measure is not None
+        mine, after_end, after_epoch = self.measure(num)
+        (self.image_seconds,) = self._agree(mine)
+        self.scoring.append(self.image_seconds * after_end / self.step_seconds)
+        return self.image_seconds * after_end, self.image_seconds * after_epoch
+
     def _plan(self, step: int, now: float) -> None:
-        left = self.seconds * (1 - SPARE) - now - self.scoring_in_steps * self.step_seconds
+        left = self.seconds * (1 - SPARE) - now - self.reserve * self.step_seconds
         steps_left = max(1, int(left / (self.step_seconds + self.after_epoch / self.steps_per_epoch)))
         earlier = [plan for plan in self.plans if plan[0] < step]
         self.plans = [*earlier, (step, self.progress(step), step + steps_left)]

@@ -84,7 +84,7 @@ def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> Run
                     write_model(setup, state, run, [])
         seconds = measure(setup, state)
         if isinstance(state.pace, TimeBudget):
-            state.pace.begin(state.step, state.seconds, seconds, *scoring_plan(setup, state))
+            state.pace.begin(state.step, state.seconds, seconds, lambda num: scoring_plan(setup, state, num))
         if ranks.main and not resuming:
             RunDirectory.create(path, config, options.command or command_line())
         ranks.wait()
@@ -129,24 +129,25 @@ def measure(setup: Setup, state: State, num_steps: int = 2) -> float:
     return augmenting + (time.perf_counter() - began) / num_steps
 
 
-def scoring_seconds(setup: Setup, state: State) -> float:
-    """Seconds that scoring an image takes, measured on training images."""
+def scoring_seconds(setup: Setup, state: State, num: int = BATCH) -> float:
+    """Seconds that scoring an image takes, measured on `num` training images."""
     split = setup.splits["train"]
-    batch = split.subset(torch.arange(min(BATCH, len(split))))
-    for part in (batch.subset(torch.arange(min(50, len(batch)))), batch):  # the first is to warm up
+    batch = split.subset(torch.arange(min(num, len(split))))
+    for part in (batch.subset(torch.arange(min(20, len(batch)))), batch):  # the first is to warm up
         began = time.perf_counter()
         split_logits(state.scored_net, part, setup.preprocessing, precision=setup.precision).sum().item()
         seconds = time.perf_counter() - began
     return seconds / len(batch)
 
 
-def scoring_plan(setup: Setup, state: State) -> tuple[float, float]:
-    """Seconds of all scoring after the last step, and of an epoch's validation."""
-    val, image = setup.config.data.val, scoring_seconds(setup, state)
+def scoring_plan(setup: Setup, state: State, num: int) -> tuple[float, int, int]:
+    """(seconds of scoring an image, images to be scored after the last step, images of an epoch's validation)."""
+    val = setup.config.data.val
     num_val = len(setup.splits.get("val", ()))
     again = num_val if val.augment or setup.ranks.size > 1 or (state.best and state.best_logits is None) else 0
     num_test = 0 if val.source == "test" and not again else len(setup.splits["test"])
-    return image * (num_val + (again if val.source == "train" else 0) + num_test), image * num_val
+    after_end = num_val + (again if val.source == "train" else 0) + num_test
+    return scoring_seconds(setup, state, num), after_end, num_val
 
 
 def facts(setup: Setup, state: State, path: Path, step_seconds: float) -> dict[str, str]:

@@ -6,6 +6,7 @@ layer (an augmentation line, the name of a data set) are checked by functions th
 
 from bantamnet.config.claims import Claims
 from bantamnet.config.data import Data, Validation
+from bantamnet.config.ending import Refit
 from bantamnet.config.model import Model
 from bantamnet.config.optim import Adam, AdamW, AnyGroup, Group, Sgd
 from bantamnet.config.run import WEIGHT_CLASSES, Checkpointing, RunConfig
@@ -29,6 +30,7 @@ __all__ = [
     "Model",
     "Multistep",
     "Plateau",
+    "Refit",
     "RunConfig",
     "Section",
     "Segment",

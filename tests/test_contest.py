@@ -28,7 +28,7 @@ from bantamnet.training.refit import refit_config
 from bantamnet.training.setup import prepare
 from bantamnet.training.signals import Stopped
 from conftest import invoke, tiny
-from test_resume import StopAfter
+from same_run import StopAfter
 
 COSINE = "optim={name: sgd, lr: 0.1, momentum: 0.9, schedule: [{name: warmup, epochs: 1}, cosine]}"
 NET = "model={name: custom, stem: imagenet, stem_width: 4, widths: [8], blocks: [1], dropout: null}"

@@ -217,6 +217,7 @@ def finish(setup: Setup, state: State, run: RunDirectory) -> None:
         split, average = setup.splits[name], ViewAverage(config.tta)
         if state.best_logits is not None and average.plain and split.fingerprint == setup.splits["val"].fingerprint:
             logits = state.best_logits
+            average.count_plain(len(split))
         else:
             logits = split_logits(net, split, setup.preprocessing, precision=setup.precision, tta=average, ranks=setup.ranks)
         scored[name] = split, average, logits

@@ -1,8 +1,8 @@
 """An augmentation is one readable line, `crop(4)|hflip|rotate(15)`, applied in the order written."""
 
 import ast
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -47,15 +47,27 @@ def rows(parameters: list[Parameters], indices: Tensor) -> list[Parameters]:
     return [{name: values[indices] for name, values in entry.items()} for entry in parameters]
 
 
-def parse(line: str) -> Augmentation:
-    """The augmentation that a line describes; raises `UserError` naming the nearest operation or argument."""
+def parse(line: str, mean: Sequence[float] | None = None) -> Augmentation:
+    """The augmentation that a line describes; raises `UserError` naming the nearest operation or argument.
+
+    `mean` is what normalisation subtracts, per channel of pixels in [0, 1]: rounded to a byte it is the colour that
+    `fill=mean` stands for. Without it a line can be checked, not applied.
+    """
     if not line.strip():
         return Augmentation("", ())
     try:
         tree = ast.parse(line.strip(), mode="eval").body
     except (SyntaxError, ValueError):
         raise UserError(f"cannot read {line!r}; write operations as in crop(4)|hflip|rotate(15)") from None
-    return Augmentation(line, tuple(_operation(node, line) for node in _between_bars(tree)))
+    operations = tuple(_operation(node, line) for node in _between_bars(tree))
+    return Augmentation(line, operations if mean is None else tuple(_with_mean(operation, mean) for operation in operations))
+
+
+def _with_mean(operation: Operation, mean: Sequence[float]) -> Operation:
+    """The same operation, its fill a colour where it was the word `mean`."""
+    if getattr(operation, "fill", None) != "mean":
+        return operation
+    return replace(operation, fill=tuple(round(255 * min(1.0, max(0.0, channel))) for channel in mean))  # type: ignore[type-var]
 
 
 def _between_bars(node: ast.expr) -> Iterator[ast.expr]:
@@ -84,16 +96,20 @@ def _operation(node: ast.expr, line: str) -> Operation:
                 raise UserError(f"{name}: {unknown('argument', key, names)}")
             if key in values:
                 raise UserError(f"{name}: argument {key!r} is given twice")
-            values[key] = ast.literal_eval(value)
+            values[key] = value.id if isinstance(value, ast.Name) else ast.literal_eval(value)
     except (ValueError, TypeError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{ast.unparse(node)}: arguments are plain numbers, as in {name}(4)") from None
+        raise UserError(f"{ast.unparse(node)}: arguments are plain numbers and words, as in {name}(4)") from None
     try:
         return kind(**values)
     except ValidationError as error:
         told = "; ".join(
-            f"{'.'.join(map(str, entry['loc'])) or 'arguments'}: {entry['msg'][0].lower()}{entry['msg'][1:]}"
+            f"{'.'.join(map(str, entry['loc'])) or 'arguments'}: {_lowered(entry['msg'].removeprefix('Value error, '))}"
             for entry in error.errors()
         )
         raise UserError(f"{ast.unparse(node)}: {told}") from None
+
+
+def _lowered(sentence: str) -> str:
+    return sentence[0].lower() + sentence[1:]

@@ -101,7 +101,7 @@ def prepare(
         device=device,
         precision=precision,
         ranks=ranks,
-        augmentation=parse(config.data.augment),
+        augmentation=parse(config.data.augment, config.data.mean),
         preprocessing=Preprocessing(train.size, config.data.mean, config.data.std),
         task=Classification(config.label_smoothing),
         steps_per_epoch=round_steps(len(train) / config.batch_size),

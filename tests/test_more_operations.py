@@ -243,6 +243,8 @@ WRONG = [
     ("blur(0.3,(1.5,0.1))", "radius: takes (low, high), got (1.5, 0.1)"),
     ("blur(1,-1)", "greater than or equal to 0"),
     ("blur(1,'1')", "radius"),
+    ("blur(1,1e9)", "less than or equal to 100"),
+    ("shift(2000)", "less than or equal to 1024"),
     ("shift(0.5)", "right: input should be a valid integer"),
     ("shift(1,border=wrap)", "border: input should be 'fill' or 'reflect'"),
     ("posterize(9)", "bits: input should be less than or equal to 8"),

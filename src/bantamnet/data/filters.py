@@ -1,13 +1,34 @@
 """Operations that mix a pixel with its neighbours, channel by channel."""
 
+from typing import Annotated, Any
+
 import torch
+from pydantic import AfterValidator, BeforeValidator, Field
 from torch import Generator, Tensor
 
 from bantamnet.data.colour import blend
-from bantamnet.data.operation import Operation, Parameters, Probability, Range, Strength, arguments
+from bantamnet.data.operation import Operation, Parameters, Probability, Strength, arguments
 
 PASSES = 3
 """Box filters, one after another, that stand for a Gaussian."""
+
+
+def _pair(value: Any) -> Any:
+    """A single number stands for both ends; YAML and JSON have lists where Python has tuples."""
+    if isinstance(value, list):
+        return tuple(value)
+    return (value, value) if isinstance(value, int | float) else value
+
+
+def _ordered(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        raise ValueError(f"takes (low, high), got {value}")
+    return value
+
+
+_Sigma = Annotated[float, Field(ge=0, le=100)]
+Radius = Annotated[tuple[_Sigma, _Sigma], BeforeValidator(_pair), AfterValidator(_ordered)]
+"""(low, high) in pixels; a single number is both."""
 
 
 @arguments
@@ -19,7 +40,7 @@ class Blur(Operation):
     """
 
     p: Probability = 0.5
-    radius: Range = (0.1, 2.0)
+    radius: Radius = (0.1, 2.0)
 
     def draw(self, num: int, generator: Generator) -> Parameters:
         """Whether, and the standard deviation."""

@@ -10,6 +10,8 @@ from torch import Generator, Tensor
 
 from bantamnet.data.operation import Border, Fill, Operation, Parameters, Probability, arguments, colour
 
+Pixels = Annotated[int, Field(ge=-1024, le=1024)]
+
 
 @arguments
 class Crop(Operation):
@@ -83,8 +85,8 @@ class Shift(Operation):
     Nothing is drawn: it serves as a view at test time (`Image.transform(AFFINE)`, `numpy.pad`).
     """
 
-    right: int = 0
-    down: int = 0
+    right: Pixels = 0
+    down: Pixels = 0
     fill: Fill = 0
     border: Border = "fill"
 

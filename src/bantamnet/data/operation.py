@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainValidator
+from pydantic import ConfigDict, Field, PlainValidator
 from pydantic.dataclasses import dataclass
 from torch import Generator, Tensor
 
@@ -41,23 +41,6 @@ FillOrNoise = Annotated[
     int | tuple[int, int, int] | Literal["mean", "noise"], PlainValidator(lambda value: _fill(value, "mean", "noise"))
 ]
 """As `Fill`, or `noise`: a colour of its own for every pixel."""
-
-
-def _pair(value: Any) -> Any:
-    """A single number stands for both ends; YAML and JSON have lists where Python has tuples."""
-    if isinstance(value, list):
-        return tuple(value)
-    return (value, value) if isinstance(value, int | float) else value
-
-
-def _ordered(value: tuple[float, float]) -> tuple[float, float]:
-    if value[0] > value[1]:
-        raise ValueError(f"takes (low, high), got {value}")
-    return value
-
-
-Range = Annotated[tuple[Strength, Strength], BeforeValidator(_pair), AfterValidator(_ordered)]
-"""(low, high), neither below 0; a single number is both."""
 
 
 class Operation(ABC):

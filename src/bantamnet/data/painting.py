@@ -78,7 +78,7 @@ class Cutout(Operation):
     DeVries & Taylor 2017 (arXiv 1708.04552); `Image.paste`.
     """
 
-    size: Annotated[int, Field(gt=0)]
+    size: Annotated[int, Field(gt=0, le=1024)]
     p: Probability = 1.0
     fill: Fill = 0
 

@@ -136,7 +136,7 @@ def prepare(
         device=device,
         precision=precision,
         ranks=ranks,
-        augmentation=augment.parse(config.data.augment),
+        augmentation=augment.parse(config.data.augment, config.data.mean),
         mixing=mixing.parse(config.data.mix),
         preprocessing=Preprocessing(train.size, config.data.mean, config.data.std),
         task=Classification(config.label_smoothing),

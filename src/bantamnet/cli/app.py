@@ -1,6 +1,7 @@
 """One thin function a verb; PyTorch and everything heavy is imported inside, so that --help is instant."""
 
 import sys
+from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,7 @@ app.add_typer(recipes_app, name="recipes", invoke_without_command=True)
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key; may be repeated.")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder that holds CIFAR (default: BANTAMNET_DATA, else the user's cache).")]
+DataOption = Annotated[str | None, typer.Option("--data", metavar="NAME|PATH", help="A data set, or a folder of pictures.")]
 Tta = Annotated[str, typer.Option(help="Test-time augmentation: none or hflip.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Model = Annotated[Path, typer.Argument(metavar="RUN|FILE", help="A run directory or a model file.")]
@@ -36,6 +38,8 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Short for --set seed=N.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory (default: runs/NAME, numbered where taken).")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")] = None,
+    data: DataOption = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read, and count them.")] = False,
     data_dir: DataDir = None,
     device: Annotated[str | None, typer.Option(help="Short for --set device=auto|cpu|cuda.")] = None,
     json: Json = False,
@@ -49,12 +53,18 @@ def train(
     from bantamnet.training.train import Options
 
     short = {"epochs": epochs, "seed": seed, "device": device}
-    given = [*(sets or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
+    named = [] if data is None or resume else [f"data.name={dumps(named_data(data), ensure_ascii=False)}"]
+    given = [
+        *named,
+        *(["data.skip_bad=true"] if skip_bad else []),
+        *(sets or []),
+        *(f"{key}={value}" for key, value in short.items() if value is not None),
+    ]
     if (recipe is None) == (resume is None):
         raise UserError("name what to train: a recipe (`bantamnet recipes` lists them), or --resume RUN; one of the two")
     if resume and (given or out):
-        raise UserError("--resume goes on with the run's own config; only --data-dir and --json go with it")
-    options = Options(data_dir=data_dir, console=show.console(stderr=json))
+        raise UserError("--resume goes on with the run's own config; only --data, --data-dir and --json go with it")
+    options = Options(data_dir=data_dir, data=named_data(data) if data else None, console=show.console(stderr=json))
     try:
         if resume:
             run = bantamnet.resume(resume, options)
@@ -75,14 +85,17 @@ def evaluate(
     model: Model,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     tta: Tta = "none",
+    data: DataOption = None,
     data_dir: DataDir = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
     """Score a model on a split of the data it was trained for."""
+    from bantamnet.data.listener import ConsoleListener
     from bantamnet.evaluate.scoring import evaluate as score_model
 
-    show.either(json, score_model(model, split, tta, data_dir, device), show.evaluation)
+    place, listener = named_data(data) if data else None, ConsoleListener(show.console(stderr=True))
+    show.either(json, score_model(model, split, tta, data_dir, device, data=place, listener=listener), show.evaluation)
 
 
 @app.command(epilog="Example: bantamnet predict runs/quickstart examples/digits --top 3")
@@ -175,3 +188,10 @@ def recipes_copy(
 
     path = copy_recipe(name, to or Path(f"{name}.yaml"))
     show.either(json, {"copied": str(path)}, lambda _: print(f"{path} is yours; train it with: bantamnet train {path}"))
+
+
+def named_data(given: str) -> str:
+    """What --data says: a known data set's name as it is, the path of a folder in full, so that it cannot be taken for a name."""
+    from bantamnet.data.sources import SOURCES
+
+    return given if given in SOURCES or not Path(given).expanduser().is_dir() else str(Path(given).expanduser().resolve())

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bantamnet.config import Model, RunConfig
+from bantamnet.config.data import is_path
 from bantamnet.configfile import Tree, apply_set, merge, read_yaml, validate
 from bantamnet.data import augment, mixing
 from bantamnet.data.sources import SOURCES, find_source
@@ -75,7 +76,7 @@ def resolve_model(name: str, sets: Sequence[str] = ()) -> Model:
 
 
 def complete(tree: Tree) -> Tree:
-    """Fill in what a name stands for: a net's keys, a data set's mean and standard deviation."""
+    """Fill in what a name stands for: a net's keys, a data set's mean and standard deviation, a folder's whole path."""
     model, data = tree.get("model"), tree.get("data")
     filled = dict(tree)
     if isinstance(model, dict) and str(model.get("name")) in MEMBERS:
@@ -83,6 +84,13 @@ def complete(tree: Tree) -> Tree:
     if isinstance(data, dict) and str(data.get("name")) in SOURCES:
         source = SOURCES[str(data["name"])]
         filled["data"] = {"mean": list(source.mean), "std": list(source.std), **data}
+    if isinstance(data, dict) and isinstance(data.get("name"), str) and is_path(data["name"]):
+        val = data.get("val", {})
+        filled["data"] = {
+            **data,
+            "name": str(Path(data["name"]).expanduser().resolve()),
+            "val": {"count": None, **val} if isinstance(val, dict) else val,
+        }
     return filled
 
 

@@ -11,10 +11,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from bantamnet.config import RunConfig
 from bantamnet.data import augment, mixing
+from bantamnet.data.balance import class_weights
+from bantamnet.data.listener import Listener
 from bantamnet.data.preprocess import Preprocessing
 from bantamnet.data.split import Split
+from bantamnet.data.statistics import Stat, normalization
 from bantamnet.errors import UserError
-from bantamnet.evaluate.scoring import load_splits
+from bantamnet.evaluate.scoring import divide, load_parts
 from bantamnet.models.resnet import ResNet, build
 from bantamnet.optim.ema import Ema
 from bantamnet.optim.groups import Optimizers
@@ -82,14 +85,22 @@ def build_net(config: RunConfig, num_classes: int, with_init: bool) -> ResNet:
 
 
 def prepare(
-    config: RunConfig, data_dir: Path | None, device: torch.device, ranks: Ranks, with_init: bool = True
+    config: RunConfig,
+    data_dir: Path | None,
+    device: torch.device,
+    ranks: Ranks,
+    with_init: bool = True,
+    listener: Listener | None = None,
 ) -> tuple[Setup, State]:
     """Load the data, build the net and its optimisers; raises `UserError` for what does not fit together.
 
-    `with_init` false leaves `config.init` unread, for a run that goes on from a checkpoint.
+    `with_init` false leaves `config.init` unread, for a run that goes on from a checkpoint. The setup's config is complete:
+    statistics of the training images that the config left open stand in it.
     """
     precision = pick_precision(config.precision, device)
-    splits = {name: split.to(device) for name, split in load_splits(config, data_dir).items()}
+    parts = load_parts(config.data, data_dir, listener)
+    config, mean, std = with_statistics(config, parts["train"])
+    splits = {name: split.to(device) for name, split in divide(parts, config.data.val).items()}
     train = splits["train"]
     if config.drop_last and config.batch_size > len(train):
         raise UserError(
@@ -104,8 +115,8 @@ def prepare(
         ranks=ranks,
         augmentation=augment.parse(config.data.augment),
         mixing=mixing.parse(config.data.mix),
-        preprocessing=Preprocessing(train.size, config.data.mean, config.data.std),
-        task=Classification(config.label_smoothing),
+        preprocessing=Preprocessing(train.size, mean, std, config.data.resize),
+        task=Classification(config.label_smoothing, class_weights(train).to(device) if config.data.balance == "loss" else None),
         steps_per_epoch=round_steps(len(train) / config.batch_size),
     )
     net = build_net(config, len(train.class_names), with_init).to(device, memory_format=memory_format(device, precision))  # type: ignore[call-overload]
@@ -117,6 +128,16 @@ def prepare(
         totals=torch.zeros(3, dtype=torch.float64, device=device),
     )
     return setup, state
+
+
+def with_statistics(config: RunConfig, train: Split) -> tuple[RunConfig, Stat, Stat]:
+    """(the config with mean and standard deviation filled in from training images where it has none, mean, std)."""
+    mean, std = config.data.mean, config.data.std
+    if mean is None or std is None:
+        found = normalization(train)
+        mean, std = mean or found[0], std or found[1]
+        config = config.model_copy(update={"data": config.data.model_copy(update={"mean": mean, "std": std})})
+    return config, mean, std
 
 
 def over_ranks(net: nn.Module, setup: Setup) -> nn.Module:

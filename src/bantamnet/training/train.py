@@ -10,12 +10,14 @@ from pathlib import Path
 from rich.console import Console
 
 from bantamnet.config import RunConfig
-from bantamnet.data.augment import CHUNK
+from bantamnet.data.augment import chunk_size
+from bantamnet.data.balance import IMBALANCED, counts
+from bantamnet.data.listener import ConsoleListener
 from bantamnet.data.sources import find_source
 from bantamnet.errors import UserError
 from bantamnet.evaluate.logits import split_logits
 from bantamnet.evaluate.metrics import score
-from bantamnet.evaluate.scoring import record_test_look
+from bantamnet.evaluate.scoring import moved, record_test_look
 from bantamnet.models.resnet import build_on_meta, count_parameters
 from bantamnet.models.summary import check_budget, summarize, weight_class
 from bantamnet.runs.directory import RunDirectory, free_directory
@@ -43,6 +45,8 @@ class Options:
     data_dir: Path | None = None
     console: Console | None = None
     """Where to talk; None for silence."""
+    data: str | None = None
+    """Where the data of a run that is resumed are now; None for where they were."""
     command: str = ""
     """Recorded as how to repeat the run; empty takes the command line of this process."""
 
@@ -61,7 +65,7 @@ def resume(path: Path, options: Options | None = None) -> RunDirectory:
     run = RunDirectory.open(path)
     if run.summary():
         raise UserError(f"{path} is finished; `bantamnet evaluate {path}` shows it")
-    return _run(run.config(), path, options or Options(), resuming=True)
+    return _run(moved(run.config(), (options or Options()).data), path, options or Options(), resuming=True)
 
 
 def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> RunDirectory:
@@ -70,9 +74,10 @@ def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> Run
     with join_ranks(device) as ranks, listen(path) as stop:
         run = RunDirectory(path)
         begun = resuming and bool(list_checkpoints(run.checkpoints))
-        setup, state = prepare(config, options.data_dir, device, ranks, with_init=not begun)
+        listener = ConsoleListener(console if ranks.main else Console(quiet=True), stopped=lambda: bool(stop.signum))
+        setup, state = prepare(config, options.data_dir, device, ranks, with_init=not begun, listener=listener)
         if ranks.main and not resuming:
-            RunDirectory.create(path, config, options.command or command_line())
+            RunDirectory.create(path, setup.config, options.command or command_line())
         ranks.wait()
         if resuming:
             checkpoint, warnings = load_newest(run.checkpoints, setup, state)
@@ -111,7 +116,7 @@ def measure(setup: Setup, state: State, num_steps: int = 2) -> float:
     began = time.perf_counter()
     stream = batches(setup, state.epochs_done)
     batch = next(stream)
-    steps_of_chunk = max(1, CHUNK[setup.device.type] // setup.config.batch_size)
+    steps_of_chunk = max(1, chunk_size(setup.device, setup.splits["train"].size) // setup.config.batch_size)
     augmenting = (time.perf_counter() - began) / min(steps_of_chunk, setup.steps_per_epoch)
     for number in range(num_steps + 1):
         if number == 1:
@@ -140,15 +145,18 @@ def facts(setup: Setup, state: State, path: Path, step_seconds: float) -> dict[s
     params, budget = count_parameters(state.net), config.max_parameters
     limit = f"{budget:,} ({config.budget})" if isinstance(config.budget, str) else f"{budget:,}" if budget else "none"
     done, total = _work(setup, state)
-    counts = ", ".join(f"{len(split):,} {name}" for name, split in setup.splits.items())
+    num = ", ".join(f"{len(split):,} {name}" for name, split in setup.splits.items())
     if config.data.val.source == "test":
-        counts += " (val is test)"
+        num += " (val is test)"
+    smallest, largest = counts(setup.splits["train"]).aminmax()
+    if largest > IMBALANCED * smallest:
+        num += f"; classes have {smallest:,} to {largest:,} training images (data.balance: {config.data.balance})"
     hardware = environment(setup.device, setup.precision)
     speed = config.batch_size / step_seconds
     return {
         "recipe": f"{config.name} ({config.label}), {config.epochs} epochs, seed {config.seed}",
         "net": f"{params:,} parameters, budget {limit}",
-        "data": f"{config.data.name}: {counts}",
+        "data": f"{config.data.name}: {num}",
         "device": f"{setup.device.type} ({hardware['device']}, {hardware['threads']} threads), {setup.precision}",
         "ETA": f"{duration((total - done) / speed)} ({speed:,.0f} images/s measured)",
         "run": str(path),

@@ -148,15 +148,15 @@ def facts(setup: Setup, state: State, path: Path, step_seconds: float) -> dict[s
     num = ", ".join(f"{len(split):,} {name}" for name, split in setup.splits.items())
     if config.data.val.source == "test":
         num += " (val is test)"
-    smallest, largest = counts(setup.splits["train"]).aminmax()
-    if largest > IMBALANCED * smallest:
-        num += f"; classes have {smallest:,} to {largest:,} training images (data.balance: {config.data.balance})"
+    smallest, largest = (int(count) for count in counts(setup.splits["train"]).aminmax())
+    unequal = f"{len(setup.splits['train'].class_names)}, of {smallest:,} to {largest:,} training images"
     hardware = environment(setup.device, setup.precision)
     speed = config.batch_size / step_seconds
     return {
         "recipe": f"{config.name} ({config.label}), {config.epochs} epochs, seed {config.seed}",
         "net": f"{params:,} parameters, budget {limit}",
         "data": f"{config.data.name}: {num}",
+        **({"classes": f"{unequal} (data.balance: {config.data.balance})"} if largest > IMBALANCED * smallest else {}),
         "device": f"{setup.device.type} ({hardware['device']}, {hardware['threads']} threads), {setup.precision}",
         "ETA": f"{duration((total - done) / speed)} ({speed:,.0f} images/s measured)",
         "run": str(path),

@@ -25,6 +25,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key; may be repeated.")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder that holds CIFAR (default: BANTAMNET_DATA, else the user's cache).")]
 DataOption = Annotated[str | None, typer.Option("--data", metavar="NAME|PATH", help="A data set, or a folder of pictures.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read, and count them.")]
 Tta = Annotated[str, typer.Option(help="Test-time augmentation: none or hflip.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Model = Annotated[Path, typer.Argument(metavar="RUN|FILE", help="A run directory or a model file.")]
@@ -39,7 +40,7 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Run directory (default: runs/NAME, numbered where taken).")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")] = None,
     data: DataOption = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read, and count them.")] = False,
+    skip_bad: SkipBad = False,
     data_dir: DataDir = None,
     device: Annotated[str | None, typer.Option(help="Short for --set device=auto|cpu|cuda.")] = None,
     json: Json = False,
@@ -124,6 +125,32 @@ def predict(
     if csv:
         show.write_csv(csv, rows)
     show.either(json, {"model": str(model), "predictions": rows}, show.predictions)
+
+
+@app.command(epilog="Example: bantamnet data ./pictures --size 64")
+def data(
+    name: Annotated[str, typer.Argument(metavar="NAME|PATH", help="A data set, or a folder of pictures.")],
+    size: Annotated[int | None, typer.Option(help="Height and width to read a folder's pictures at (default: 32).")] = None,
+    resize: Annotated[str, typer.Option(help="crop, pad or squash.")] = "crop",
+    out: Annotated[Path | None, typer.Option(metavar="FILE.png", help="The contact sheet (default: NAME-contact.png).")] = None,
+    skip_bad: SkipBad = False,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Show counts, balance, sizes, statistics, fingerprints and duplicates of a data set, and draw a contact sheet."""
+    from bantamnet.data.facts import inspect
+    from bantamnet.data.listener import ConsoleListener
+    from bantamnet.report.contact import free_file, write_contact_sheet
+    from bantamnet.runs.lookup import resolve_data
+
+    if out and out.exists():
+        raise UserError(f"--out: {out} exists already; choose another name")
+    sets = [f"data.resize={resize}", f"data.skip_bad={skip_bad}", *([f"data.size={size}"] if size is not None else [])]
+    keys = resolve_data(named_data(name), sets)
+    facts, splits = inspect(keys, data_dir, ConsoleListener(show.console(stderr=True)))
+    sheet = out or free_file(f"{Path(keys.name).name}-contact", ".png")
+    write_contact_sheet(splits["train"], f"{keys.name}: {len(splits['train']):,} training images", sheet)
+    show.either(json, {**facts, "contact_sheet": str(sheet)}, show.data)
 
 
 @app.command(epilog="Example: bantamnet summary resnet-variant --set model.blocks=[3,3,3]")

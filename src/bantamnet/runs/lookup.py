@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from bantamnet.config import Model, RunConfig
+from bantamnet.config import Data, Model, RunConfig
 from bantamnet.config.data import is_path
 from bantamnet.configfile import Tree, apply_set, merge, read_yaml, validate
 from bantamnet.data import augment, mixing
@@ -73,6 +73,15 @@ def resolve_model(name: str, sets: Sequence[str] = ()) -> Model:
     # A whole config around it, so that mistakes are told in the same words.
     around = {"name": name, "data": {"name": "digits"}, "optim": {"name": "sgd", "lr": 0}, "epochs": 1}
     return validate(complete({**around, **tree}), name, CHECKS).model
+
+
+def resolve_data(name: str, sets: Sequence[str] = ()) -> Data:
+    """The data keys of a data set's name or a folder's path, with `data.KEY=VALUE` settings."""
+    tree: Tree = {"data": {"name": name}}
+    for assignment in sets:
+        tree = apply_set(tree, assignment)
+    around = {"name": "data", "model": {"name": "resnet8"}, "optim": {"name": "sgd", "lr": 0}, "epochs": 1}
+    return validate(complete({**around, **tree}), name, CHECKS).data
 
 
 def complete(tree: Tree) -> Tree:

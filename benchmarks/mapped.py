@@ -28,7 +28,7 @@ from bantamnet.data.listener import ConsoleListener
 from bantamnet.data.split import Mapped
 from bantamnet.runs.directory import RunDirectory
 from bantamnet.runs.lookup import resolve
-from bantamnet.runtime import Ranks, environment, pick_device
+from bantamnet.runtime import Ranks, environment, pick_device, pick_precision
 from bantamnet.training.loop import fit
 from bantamnet.training.progress import Progress
 from bantamnet.training.setup import Setup, State, prepare
@@ -148,7 +148,8 @@ def main() -> None:
         # Each in a process of its own: the memory of one must not show in the other.
         parts = {only: json.loads(_again(only)) for only in ("memory", "throughput")}
         device = pick_device("auto")
-        print(json.dumps({"size": given.size, **parts, "environment": environment(device, "auto")}, indent=2))
+        about = environment(device, pick_precision("auto", device))
+        print(json.dumps({"size": given.size, **parts, "environment": about}, indent=2))
 
 
 def _again(only: str) -> str:

@@ -1,6 +1,7 @@
 """Folders of pictures from files to trained weights: cache, splits, memory maps, balance."""
 
 import json
+import os
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from bantamnet.runtime import Ranks, generator
 from bantamnet.training.loop import batches, epoch_order
 from bantamnet.training.losses import Classification
 from bantamnet.training.setup import prepare
+from bantamnet.training.signals import Stopped
 from bantamnet.training.train import Options
 from conftest import invoke, tiny
 
@@ -160,7 +162,7 @@ def test_own_val_is_used_and_source_decides(small: Path, tmp_path: Path) -> None
             (tmp_path / "parts" / part / folder.name).symlink_to(folder)
 
     def splits(*sets: str) -> dict[str, Split]:
-        config = resolve("resnet8-tiny", [f"data.name={tmp_path / 'parts'}", *sets])
+        config = resolve("modified-resnet", [f"data.name={tmp_path / 'parts'}", "optim.schedule=constant", *sets])
         assert config.data.val.count is None and config.data.mean is None, "nothing of another data set's stays"
         return load_splits(config, None)
 
@@ -216,6 +218,8 @@ def test_pictures_are_decoded_once_until_they_change(small: Path, own_cache: Pat
     changed, hearing = read(small)
     assert hearing.decoded[-1] == 60 and changed.splits["train"].fingerprint != first.splits["train"].fingerprint
     assert len(list(place.iterdir())) == 3, "the old pixels are gone"
+    os.utime(small / "2" / "1.png", ns=(0, 12345))
+    assert read(small)[1].decoded, "of the same size, but written at another time"
 
 
 @pytest.mark.parametrize("harm", ["cut pixels", "flip pixel", "no pixels", "cut index", "flip index", "empty index"])
@@ -443,3 +447,23 @@ def test_memory_limit_is_a_share_of_this_machine(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert cache.memory_limit() == alone // 2
     assert replace(FolderSource(Path()), about="x").size == (32, 32)
+
+
+def test_a_stopped_run_goes_on_though_its_folder_has_moved(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from test_resume import stopping_after
+
+    sets = [f"data.name={small}", "data.balance=sampler", "data.keep=map", "batch_size=16", "data.val.count=6", "device=cpu"]
+    whole = bantamnet.train(tiny(*sets), out=tmp_path / "whole")
+    with stopping_after(monkeypatch, 4), pytest.raises(Stopped):
+        bantamnet.train(tiny(*sets), out=tmp_path / "stopped")
+    moved = small.rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="no such folder; --data names"):
+        bantamnet.resume(tmp_path / "stopped")
+    original = (moved / "1" / "0.png").read_bytes()
+    Image.new("RGB", (12, 12)).save(moved / "1" / "0.png")
+    with pytest.raises(UserError, match="other images"):
+        bantamnet.resume(tmp_path / "stopped", Options(data=str(moved)))
+    (moved / "1" / "0.png").write_bytes(original)
+    resumed = bantamnet.resume(tmp_path / "stopped", Options(data=str(moved)))
+    one, other = (read_tensors(run.best)[0] for run in (whole, resumed))
+    assert all(torch.equal(other[name], tensor) for name, tensor in one.items())

@@ -129,7 +129,8 @@ def test_resizing_is_pillows(tmp_path: Path) -> None:
 
 
 def png_with_wrong_checksum(content: bytes) -> bytes:
-    at = content.index(b"IDAT") + 20
+    """Of a PNG that is stored uncompressed, so that the flipped bit is one of a pixel and decoding alone would not mind."""
+    at = content.index(b"IDAT") + 1000
     return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
 
 
@@ -140,6 +141,7 @@ def test_what_is_no_picture_is_refused_with_a_reason(tmp_path: Path, monkeypatch
         noise.save(tmp_path / f"whole.{ending}", kind)
         whole[ending] = (tmp_path / f"whole.{ending}").read_bytes()
         assert read(tmp_path / f"whole.{ending}").shape == (32, 32, 3)
+    noise.save(tmp_path / "stored.png", compress_level=0)
     bad = {f"cut.{ending}": (content[: len(content) // 2], "") for ending, content in whole.items()}
     bad |= {
         "empty.png": (b"", "empty"),
@@ -147,7 +149,7 @@ def test_what_is_no_picture_is_refused_with_a_reason(tmp_path: Path, monkeypatch
         "zeros.bmp": (bytes(1000), "its content is none of"),
         "jpeg.png": (whole["jpg"], "its content is JPEG, its ending .png"),
         "png.jpg": (whole["png"], "its content is PNG, its ending .jpg"),
-        "flipped.png": (png_with_wrong_checksum(whole["png"]), ""),
+        "flipped.png": (png_with_wrong_checksum((tmp_path / "stored.png").read_bytes()), "checksum"),
     }
     Image.fromarray(RNG.random((8, 8), dtype=np.float32)).save(tmp_path / "float.tif")
     bad["float.tif"] = ((tmp_path / "float.tif").read_bytes(), "no range of their own")

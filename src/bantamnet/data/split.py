@@ -58,11 +58,13 @@ class Split:
 
     def gather(self, indices: Tensor) -> Tensor:
         """Images uint8 (len(indices), 3, H, W) of these samples, on the labels' device, where `indices` are too."""
-        return self.images[indices].to(self.labels.device)
+        return self.images[indices if isinstance(self.images, Mapped) else indices.to(self.images.device)].to(self.labels.device)
 
     def to(self, device: torch.device) -> "Split":
-        """The same split with its labels on `device`, and its pixels unless they are in a file."""
-        images = self.images if isinstance(self.images, Mapped) else self.images.to(device)
+        """The same split with its labels on `device`, and its pixels unless they are in a file or too many for its memory."""
+        images = self.images
+        if isinstance(images, Tensor) and (device.type != "cuda" or 2 * images.nbytes < torch.cuda.mem_get_info(device)[0]):
+            images = images.to(device)
         return replace(self, images=images, labels=self.labels.to(device))
 
     def subset(self, indices: Tensor) -> "Split":

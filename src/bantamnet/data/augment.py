@@ -16,7 +16,12 @@ from bantamnet.runtime import generator
 Named = TypeVar("Named")
 
 CHUNK = {"cpu": 512, "cuda": 8192}
-"""Images augmented at once: on a CPU their intermediates stay in its cache. The result does not depend on it."""
+"""Images of 32×32 augmented at once: on a CPU their intermediates stay in its cache. The result does not depend on it."""
+
+
+def chunk_size(device: torch.device, size: tuple[int, int]) -> int:
+    """Images of `size` (height, width) augmented at once: as many pixels, whatever the size."""
+    return max(1, CHUNK[device.type] * 32 * 32 // (size[0] * size[1]))
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ def describe(name: str, sets: Sequence[str], size: int) -> dict[str, Any]:
     elif found.kind == "recipe":
         config = resolve(name, sets)
         source = find_source(config.data.name)
-        model, input_size, budget = config.model, source.size, config.max_parameters
+        model, budget = config.model, config.max_parameters
+        input_size = (config.data.size, config.data.size) if config.data.size else source.size
         net = build_on_meta(model, len(source.class_names))
     else:
         model, input_size = resolve_model(name, sets), (size, size)

@@ -12,7 +12,7 @@ from bantamnet.training.setup import Setup, State
 def keep_best(setup: Setup, state: State, epoch: int, figures: dict[str, Any] | None) -> bool:
     """Remember these weights when they are to be chosen, the first of the highest accuracy or the last; whether they were."""
     if setup.config.select == "last":
-        chosen = epoch + 1 == setup.config.epochs
+        chosen = epoch + 1 == setup.config.epochs or state.early_stop.over
     else:
         assert figures is not None
         chosen = state.best is None or figures["accuracy"] > state.best["accuracy"]
@@ -26,11 +26,13 @@ def write_model(setup: Setup, state: State, run: RunDirectory, figures: list[dic
     """Write best.safetensors from the chosen weights; (the net, the weights' digest)."""
     assert state.best is not None
     config = setup.config
+    early = state.early_stop.report(state.epochs_done, config.epochs, state.step, setup.num_steps)
     by = {"best-val": "highest validation accuracy", "best-test": "highest test accuracy", "last": "last epoch"}
     info = ModelInfo(
         class_names=setup.splits["train"].class_names,
         preprocessing=setup.preprocessing,
-        chosen=f"epoch {state.best['epoch']} of {config.epochs}: {by[config.select]}",
+        chosen=f"epoch {state.best['epoch']} of {config.epochs}: {by[config.select]}"
+        + (f", stopped early after epoch {early['epoch']}" if early else ""),
         label=config.label,
         config=config.dump(),
         command=run.command(),

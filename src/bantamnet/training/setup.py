@@ -18,9 +18,11 @@ from bantamnet.evaluate.scoring import load_splits
 from bantamnet.models.resnet import ResNet, build
 from bantamnet.optim.ema import Ema
 from bantamnet.optim.groups import Optimizers
+from bantamnet.optim.swa import Swa
 from bantamnet.runs.modelfile import load_model
 from bantamnet.runtime import Ranks, key, memory_format, pick_precision
 from bantamnet.training.losses import Classification
+from bantamnet.training.stopping import EarlyStopping
 
 
 @dataclass
@@ -30,6 +32,8 @@ class State:
     net: ResNet
     optimizers: Optimizers
     ema: Ema | None
+    swa: Swa | None
+    early_stop: EarlyStopping
     totals: Tensor
     """float64 (3,): sum of losses, correct, images, of this rank since the epoch began."""
     step: int = 0
@@ -42,8 +46,12 @@ class State:
 
     @property
     def scored_net(self) -> ResNet:
-        """The net whose figures count: the moving average where there is one."""
-        return self.ema.net if self.ema else self.net  # type: ignore[return-value]
+        """The net whose figures count: an average where there is one, Lookahead's slow weights where there are some."""
+        if self.ema:
+            return self.ema.net  # type: ignore[return-value]
+        if self.swa and self.swa.num_averaged:
+            return self.swa.net  # type: ignore[return-value]
+        return self.optimizers.slow_net(self.net)  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -110,10 +118,13 @@ def prepare(
     )
     net = build_net(config, len(train.class_names), with_init).to(device, memory_format=memory_format(device, precision))  # type: ignore[call-overload]
     torch.manual_seed(key(config.seed, "dropout", ranks.rank))
+    ema = config.ema
     state = State(
         net=net,
-        optimizers=Optimizers(config.optim, net, setup.steps_per_epoch, config.epochs),
-        ema=Ema(net, config.ema) if config.ema else None,
+        optimizers=Optimizers(config.optim, net, setup.steps_per_epoch, config.epochs, precision),
+        ema=Ema(net, ema.decay, average_buffers=ema.buffers == "average", warmup=ema.warmup) if ema else None,
+        swa=Swa(net) if config.swa else None,
+        early_stop=EarlyStopping(config.early_stop),
         totals=torch.zeros(3, dtype=torch.float64, device=device),
     )
     return setup, state

@@ -23,7 +23,6 @@ from bantamnet.models.summary import check_budget, summarize, weight_class
 from bantamnet.runs.directory import RunDirectory, free_directory
 from bantamnet.runs.lock import hold
 from bantamnet.runtime import (
-    autocast,
     command_line,
     environment,
     join_ranks,
@@ -31,12 +30,14 @@ from bantamnet.runtime import (
     rng_state,
     set_rng_state,
 )
+from bantamnet.training.averaging import epochs_averaged
 from bantamnet.training.checkpoints import NonFiniteError, list_checkpoints, load_newest
 from bantamnet.training.keeping import write_model
 from bantamnet.training.loop import batches, fit
 from bantamnet.training.progress import SCORING_COST, Progress, duration, facts_table
 from bantamnet.training.setup import Setup, State, prepare
 from bantamnet.training.signals import listen
+from bantamnet.training.step import gradients
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,10 @@ def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> Run
                 saved = list_checkpoints(run.checkpoints)
                 where = f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint had been written yet"
                 raise NonFiniteError(f"{error}; {where}. Try a lower optim.lr, a warm-up, or precision=fp32") from None
+        early = state.early_stop.report(state.epochs_done, config.epochs, state.step, setup.num_steps)
         if ranks.main:
+            if early:
+                console.print(early["note"], highlight=False)
             finish(setup, state, run)
         ranks.wait()
     return run
@@ -122,10 +126,7 @@ def measure(setup: Setup, state: State, num_steps: int = 2) -> float:
     for number in range(num_steps + 1):
         if number == 1:
             began = time.perf_counter()
-        images, targets, _ = batch
-        with autocast(setup.device, setup.precision):
-            loss, _ = setup.task(net, images, targets)
-        loss.backward()
+        loss, _ = gradients(setup, net, *batch)
         net.zero_grad()
         loss.item()
     set_rng_state(generators, setup.device)
@@ -136,8 +137,12 @@ def _work(setup: Setup, state: State) -> tuple[float, float]:
     """(done, total) in training images."""
     scoring = len(setup.splits["val"]) * SCORING_COST if "val" in setup.splits else 0.0
     batch = setup.config.batch_size
-    done = state.step * batch + state.epochs_done * scoring
-    return done, setup.num_steps * batch + setup.config.epochs * scoring
+    measuring = len(setup.splits["train"]) * SCORING_COST  # of an average's BatchNorm statistics
+
+    def work(steps: int, epochs: int) -> float:
+        return steps * batch + epochs * scoring + epochs_averaged(setup.config, epochs) * measuring
+
+    return work(state.step, state.epochs_done), work(setup.num_steps, setup.config.epochs)
 
 
 def facts(setup: Setup, state: State, path: Path, step_seconds: float) -> dict[str, str]:
@@ -192,6 +197,7 @@ def finish(setup: Setup, state: State, run: RunDirectory) -> None:
             "split_seed": config.data.val.split_seed,
             "epochs": config.epochs,
             "steps": state.step,
+            "stopped_early": state.early_stop.report(state.epochs_done, config.epochs, state.step, setup.num_steps),
             "seconds": state.seconds,
             "peak_memory_mb": peak_memory_mb(),
             "ranks": setup.ranks.size,

@@ -1,5 +1,6 @@
 """The training loop."""
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bantamnet.data.augment import CHUNK, rows
+from bantamnet.data.mixing import Mixing
 from bantamnet.evaluate.logits import split_logits
 from bantamnet.evaluate.metrics import score
 from bantamnet.evaluate.scoring import record_test_look
@@ -62,7 +64,7 @@ def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop:
 
         train_seconds = time.perf_counter() - began
         learning_rates = state.optimizers.learning_rates(state.step - 1)
-        average_epoch(setup, state, epoch, (images for images, *_ in batches(setup, epoch)), progress)
+        average_epoch(setup, state, epoch, unmixed(setup, epoch), progress)
         figures = validate(setup, state, epoch, progress)
         if figures and ranks.main and config.data.val.source == "test":
             record_test_look(run, {**figures, "epoch": epoch + 1, "precision": setup.precision}, "after an epoch")
@@ -114,6 +116,12 @@ def batches(setup: Setup, epoch: int, first_step: int = 0) -> Iterator[tuple[Ten
         for step, *batch in zip(steps, images.split(sizes), targets.split(sizes), strict=True):
             mine, wanted = (ranks.shard(part) for part in batch) if mixed else batch
             yield mine, wanted, len(mine) * ranks.size / len(step)
+
+
+def unmixed(setup: Setup, epoch: int) -> Iterator[Tensor]:
+    """This rank's images of each step of an epoch, augmented but not mixed with each other: no scored image is a mixture."""
+    for images, *_ in batches(dataclasses.replace(setup, mixing=Mixing()), epoch):
+        yield images
 
 
 def validate(setup: Setup, state: State, epoch: int, progress: Progress) -> dict[str, Any] | None:

@@ -38,22 +38,21 @@ def test_orthogonalisation_is_a_polynomial_of_the_singular_values(shape: tuple[i
         torch.testing.assert_close(ours.double(), plain_newton_schulz(matrix, steps), atol=2e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_singular_values_end_in_the_known_band(dtype: torch.dtype) -> None:
-    """What five steps make of every singular value from 0.01 to 1 of the norm; in exact numbers it is 0.68 to 1.14."""
-    s = torch.logspace(-2, 0, 64)
-    s = s * (s > 0.01)
+@pytest.mark.parametrize(("dtype", "slack"), [(torch.float32, 1e-3), (torch.bfloat16, 0.04)])
+def test_singular_values_end_in_the_known_band(dtype: torch.dtype, slack: float) -> None:
+    """Five steps take every singular value from 0.003 of the norm on to between 0.682 and 1.202."""
     generator = torch.Generator().manual_seed(1)
     left, right = (torch.linalg.qr(torch.randn(64, 64, generator=generator))[0] for _ in range(2))
-    values = torch.linalg.svdvals(orthogonalize((left * s @ right)[None], 5, dtype).float()[0])
-    slack = 0.03 if dtype == torch.bfloat16 else 0.0
-    share = s / s.norm()
-    assert (share > 0.003).sum() > 40
-    large = values[: int((share > 0.01).sum())]
-    assert large.min() > 0.65 - slack and large.max() < 1.25 + slack
-    assert values.max() < 1.25 + slack
-    exact = orthogonalize((left * s @ right)[None], 5)[0]
-    assert torch.linalg.matrix_norm(exact - orthogonalize((left * s @ right)[None], 5, dtype)[0].float(), 2) < 0.2
+    s = torch.logspace(-2, 0, 64)
+    assert (s / s.norm()).min() > 0.003
+    matrix = left * s @ right
+    ours = orthogonalize(matrix[None], 5, dtype)[0]
+    assert ours.dtype == dtype
+    values = torch.linalg.svdvals(ours.float())
+    assert values.min() > 0.682 - slack and values.max() < 1.202 + slack
+    # The singular vectors are kept: the orthogonal factor of what comes out is that of what went in.
+    factors = [u @ v for u, _, v in map(torch.linalg.svd, (matrix.double(), ours.double()))]
+    assert (factors[0] - factors[1]).abs().max() < slack
 
 
 def trajectory(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], steps: int = 6) -> list[Tensor]:

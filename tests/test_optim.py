@@ -14,6 +14,7 @@ from bantamnet.errors import UserError
 from bantamnet.optim.ema import Ema
 from bantamnet.optim.groups import Optimizers
 from bantamnet.optim.schedules import LearningRate
+from bantamnet.optim.swa import Swa
 
 GROUP: TypeAdapter[Any] = TypeAdapter(AnyGroup)
 
@@ -49,6 +50,21 @@ SCHEDULERS = torch.optim.lr_scheduler
         ),
         ({"name": "multistep", "at": [5, 7.0], "every": "epoch"}, lambda o: SCHEDULERS.MultiStepLR(o, [5, 7]), 12),
         (
+            {"name": "linear", "epochs": 8, "start": 0.9, "end": 0.1, "every": "epoch"},
+            lambda o: SCHEDULERS.LinearLR(o, 0.9, 0.1, 8),
+            12,
+        ),
+        (
+            [{"name": "constant", "epochs": 4, "factor": 0.5}, {"name": "linear", "epochs": 4, "end": 0.25, "every": "epoch"}],
+            lambda o: SCHEDULERS.SequentialLR(o, [SCHEDULERS.ConstantLR(o, 0.5, 99), SCHEDULERS.LinearLR(o, 1, 0.25, 4)], [4]),
+            10,
+        ),
+        (
+            {"name": "one-cycle", "every": "epoch"},
+            lambda o: SCHEDULERS.OneCycleLR(o, 0.1, 30, cycle_momentum=False),
+            30,
+        ),
+        (
             [{"name": "warmup", "epochs": 5, "start": 0.2, "every": "epoch"}, {"name": "cosine", "epochs": 10, "every": "epoch"}],
             lambda o: SCHEDULERS.SequentialLR(
                 o, [SCHEDULERS.LinearLR(o, 0.2, 1.0, 5), SCHEDULERS.CosineAnnealingLR(o, 10)], [5]
@@ -81,6 +97,48 @@ def test_rates_by_step_and_lengths_in_steps() -> None:
     assert [rate.at(step) for step in range(40)] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("three_phase", [True, False])
+@pytest.mark.parametrize("anneal", ["cos", "linear"])
+@pytest.mark.parametrize(("total", "pct"), [(70, 0.3), (35, 0.45), (7, 0.1), (3, 0.5), (1, 0.3)])
+def test_one_cycle_by_step_is_pytorchs(three_phase: bool, anneal: Any, total: int, pct: float) -> None:
+    keys: dict[str, Any] = {"pct_start": pct, "three_phase": three_phase, "div_factor": 10.0, "final_div_factor": 100.0}
+
+    def make(optimizer: torch.optim.Optimizer) -> Any:
+        return SCHEDULERS.OneCycleLR(optimizer, 0.1, total, anneal_strategy=anneal, cycle_momentum=False, **keys)
+
+    if total == 1:  # PyTorch divides by zero; a run of one step is made at the lowest rate
+        assert LearningRate(group({"name": "one-cycle", "anneal": anneal, **keys}), 7, 1 / 7).at(0) == pytest.approx(1e-4)
+        return
+    rate = LearningRate(group({"name": "one-cycle", "anneal": anneal, **keys}), 7, total / 7)
+    expected = torch_rates(make, total - 1)
+    assert [rate.at(step) for step in range(total - 1)] == pytest.approx(expected, rel=1e-9)
+    assert rate.at(total - 1) == rate.at(total + 5) == pytest.approx(1e-4)
+
+
+@pytest.mark.parametrize("every", ["step", "epoch"])
+@pytest.mark.parametrize(("warmup", "cooldown"), [(0.1, 0.2), (0.23, 0.77), (0.0, 1.0), (0.5, 0.0), (0.0, 0.0)])
+def test_trapezoid_is_the_loop(every: str, warmup: float, cooldown: float) -> None:
+    steps, epochs = 7, 20
+    keys = {"warmup": warmup, "cooldown": cooldown, "start": 0.2, "end": 0.07, "every": every}
+    rate = LearningRate(group({"name": "trapezoid", **keys}), steps, epochs)
+    for step in range(steps * epochs + 3):
+        at = step if every == "step" else step // steps * steps
+        total = steps * epochs
+        if at < warmup * total:
+            factor = 0.2 + 0.8 * at / (warmup * total)
+        elif cooldown and at > total - cooldown * total:
+            factor = 1 - 0.93 * min(1, (at - (total - cooldown * total)) / (cooldown * total))
+        else:
+            factor = 1.0
+        assert rate.at(step) == pytest.approx(0.1 * factor, rel=1e-9)
+
+
+def test_schedules_follow_a_fractional_number_of_epochs() -> None:
+    for name in ("linear", "trapezoid", "one-cycle", "cosine"):
+        ends = LearningRate(group(name), 8, 2.5)
+        assert ends.at(8) > 0.02 and ends.at(20 if name != "one-cycle" else 19) < 1e-5
+
+
 def test_plateau_is_pytorchs() -> None:
     generator = torch.Generator().manual_seed(0)
     losses = (torch.rand(200, generator=generator) + torch.linspace(1, 0.5, 200)).tolist()
@@ -94,11 +152,12 @@ def test_plateau_is_pytorchs() -> None:
             rate.observe(3 * (epoch + 1), loss)
 
 
-def net() -> nn.Sequential:
+def net() -> Any:
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
 
 
+REST = [group(lr=0.01)]
 KINDS = {
     "sgd": (lambda p: torch.optim.SGD(p, 0.001, 0.9, nesterov=True), {"lr": 0.001, "momentum": 0.9, "nesterov": True}),
     "adam": (lambda p: torch.optim.Adam(p, 0.1, (0.8, 0.9), 1e-6), {"betas": [0.8, 0.9], "eps": 1e-6}),
@@ -156,16 +215,98 @@ def test_moving_average_is_the_loop() -> None:
     assert torch.equal(ema.net[1].running_mean, module[1].running_mean)
 
 
+def test_an_average_of_buffers_is_the_loop() -> None:
+    module = net()
+    ema = Ema(module, 0.9, average_buffers=True, warmup=False)
+    mean, var, weight = (t.detach().clone() for t in (module[1].running_mean, module[1].running_var, module[4].weight))
+    for step in range(20):
+        with torch.no_grad():
+            module[1].running_mean.add_(torch.randn(4))
+            module[1].running_var.mul_(1.1)
+            module[1].num_batches_tracked.add_(1)
+            module[4].weight.add_(torch.randn(2, 16))
+        ema.update(module, step)
+        mean = 0.9 * mean + 0.1 * module[1].running_mean
+        var = 0.9 * var + 0.1 * module[1].running_var
+        weight = 0.9 * weight + 0.1 * module[4].weight.detach()
+    torch.testing.assert_close(ema.net[1].running_mean, mean)
+    torch.testing.assert_close(ema.net[1].running_var, var)
+    torch.testing.assert_close(ema.net[4].weight, weight)
+    assert ema.net[1].num_batches_tracked == 20
+
+
+def test_equal_average_is_pytorchs() -> None:
+    module = net()
+    ours, twin = Swa(module), torch.optim.swa_utils.AveragedModel(net())
+    for _ in range(7):
+        with torch.no_grad():
+            for p in module.parameters():
+                p.add_(torch.randn_like(p))
+        ours.update(module)
+        twin.update_parameters(module)
+    for a, b in zip(ours.net.parameters(), twin.module.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_lookahead_is_the_loop(name: str) -> None:
+    """Algorithm 1 of the paper around PyTorch's own optimiser, here around one of two groups."""
+    ours, twin = net(), net()
+    make, keys = KINDS[name]
+    groups = [group(name=name, match="@weights", lookahead={"k": 3, "alpha": 0.4}, weight_decay=0.1, **keys)]
+    optimizers = Optimizers([*groups, group(lr=0.01)], ours, 5, 1)
+    weights = [p for p in twin.parameters() if p.ndim > 1]
+    fast, rest = make([{"params": weights, "weight_decay": 0.1}]), [p for p in twin.parameters() if p.ndim <= 1]
+    slow = [p.detach().clone() for p in weights]
+    images = torch.randn(8, 3, 4, 4)
+    for step in range(8):
+        for module in (ours, twin):
+            module.zero_grad()
+            module(images).square().mean().backward()
+        optimizers.step(step)
+        fast.step()
+        with torch.no_grad():
+            for p in rest:
+                p -= 0.01 * p.grad
+            if step in (2, 5):
+                for phi, theta in zip(slow, weights, strict=True):
+                    phi += 0.4 * (theta - phi)
+                    theta.copy_(phi)
+    for a, b in zip(ours.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+    scored = dict(optimizers.slow_net(ours).named_parameters())
+    torch.testing.assert_close(scored["0.weight"].detach(), slow[0], atol=1e-6, rtol=1e-5)
+    assert torch.equal(scored["4.bias"], ours[4].bias) and not torch.equal(scored["4.weight"], ours[4].weight)
+    assert {path for path in optimizers.tensors() if path.endswith("slow")} == {"0/0.weight/slow", "0/4.weight/slow"}
+
+
+@pytest.mark.parametrize("name", ["sgd", "muon"])
+def test_weight_decay_leaves_norms_and_biases_alone_in_every_group(name: str) -> None:
+    module = net()
+    keys = {"weight_decay": 0.5, "lookahead": {"k": 2}}
+    optimizers = Optimizers([group(name=name, match="@weights", **keys), group(**keys)], module, 5, 1)
+    before = copy.deepcopy(module.state_dict())
+    for step in range(2):
+        for p in module.parameters():
+            p.grad = torch.zeros_like(p)
+        optimizers.step(step)
+    for key, value in module.named_parameters():
+        left = (1 + 0.95**2) / 2 if value.ndim > 1 else 1.0
+        torch.testing.assert_close(value.detach(), left * before[key])
+
+
 def test_optimizer_state_survives_its_tensors() -> None:
-    for name, (_, keys) in KINDS.items():
+    muon = {"muon": (None, {"match": "@weights"})}
+    for name, (_, keys) in (KINDS | muon | {"sgd ": KINDS["sgd"]}).items():
         module = net()
-        first = Optimizers([group(name=name, **keys)], module, 5, 1)
+        groups = [group(name=name.strip(), lookahead={"k": 3} if name == "sgd " else None, **keys), *REST[name != "muon" :]]
+        first = Optimizers(groups, module, 5, 1)
         images = torch.randn(8, 3, 4, 4)
         for step in range(2):
             module(images).square().sum().backward()
             first.step(step)
         clone = copy.deepcopy(module)
-        second = Optimizers([group(name=name, **keys)], clone, 5, 1)
+        second = Optimizers(groups, clone, 5, 1)
         second.load(first.tensors(), first.plateaus())
         for optimizers, part in ((first, module), (second, clone)):
             part(images).square().sum().backward()

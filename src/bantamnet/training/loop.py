@@ -1,5 +1,6 @@
 """The training loop."""
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from bantamnet.data.augment import chunk_size, rows
 from bantamnet.data.balance import balanced_order
+from bantamnet.data.mixing import Mixing
 from bantamnet.evaluate.logits import split_logits
 from bantamnet.evaluate.metrics import score
 from bantamnet.evaluate.scoring import record_test_look
@@ -67,7 +69,7 @@ def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop:
         train_seconds = time.perf_counter() - began
         pace.pause(state.step, clock.read)
         learning_rates = state.optimizers.learning_rates(state.step - 1)
-        average_epoch(setup, state, epoch, (images for images, *_ in batches(setup, epoch)), progress)
+        average_epoch(setup, state, epoch, unmixed(setup, epoch), progress)
         figures, val_logits = validate(setup, state, epoch, progress)
         if figures and ranks.main and config.data.val.source == "test":
             record_test_look(run, {**figures, "epoch": epoch + 1, "precision": setup.precision}, "after an epoch")
@@ -134,6 +136,12 @@ def epoch_order(setup: Setup, epoch: int) -> tuple[Tensor, Tensor]:
         return balanced_order(split.labels.cpu(), len(split.class_names), random), torch.arange(len(split))
     order = torch.randperm(len(split), generator=random)
     return order, order
+
+
+def unmixed(setup: Setup, epoch: int) -> Iterator[Tensor]:
+    """This rank's images of each step of an epoch, augmented but not mixed with each other: no scored image is a mixture."""
+    for images, *_ in batches(dataclasses.replace(setup, mixing=Mixing()), epoch):
+        yield images
 
 
 def validate(setup: Setup, state: State, epoch: int, progress: Progress) -> tuple[dict[str, Any] | None, Tensor | None]:

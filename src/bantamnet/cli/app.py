@@ -22,6 +22,7 @@ app.add_typer(recipes_app, name="recipes", invoke_without_command=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key; may be repeated.")]
+Use = Annotated[list[Path] | None, typer.Option("--use", metavar="FILE.py", help="Own code to register; may be repeated.")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder that holds CIFAR (default: BANTAMNET_DATA, else the user's cache).")]
 Tta = Annotated[str, typer.Option(help="Test-time augmentation: none or hflip.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
@@ -35,6 +36,7 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Short for --set epochs=N.")] = None,
     seed: Annotated[int | None, typer.Option(help="Short for --set seed=N.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory (default: runs/NAME, numbered where taken).")] = None,
+    use: Use = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")] = None,
     data_dir: DataDir = None,
     device: Annotated[str | None, typer.Option(help="Short for --set device=auto|cpu|cuda.")] = None,
@@ -53,14 +55,15 @@ def train(
     if (recipe is None) == (resume is None):
         raise UserError("name what to train: a recipe (`bantamnet recipes` lists them), or --resume RUN; one of the two")
     if resume and (given or out):
-        raise UserError("--resume goes on with the run's own config; only --data-dir and --json go with it")
+        raise UserError("--resume goes on with the run's own config; only --data-dir, --use and --json go with it")
     options = Options(data_dir=data_dir, console=show.console(stderr=json))
     try:
         if resume:
+            run_own_code(use)
             run = bantamnet.resume(resume, options)
         else:
             assert recipe is not None
-            run = bantamnet.train(resolve(recipe, given), out=out, options=options)
+            run = bantamnet.train(resolve(recipe, given, use or []), out=out, options=options)
     except (NonFiniteError, Stopped) as error:
         print(f"{'error: ' if isinstance(error, NonFiniteError) else ''}{error}", file=sys.stderr)
         raise typer.Exit(128 + error.signum if isinstance(error, Stopped) else 3) from None
@@ -75,6 +78,7 @@ def evaluate(
     model: Model,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     tta: Tta = "none",
+    use: Use = None,
     data_dir: DataDir = None,
     device: Device = "auto",
     json: Json = False,
@@ -82,6 +86,7 @@ def evaluate(
     """Score a model on a split of the data it was trained for."""
     from bantamnet.evaluate.scoring import evaluate as score_model
 
+    run_own_code(use)
     show.either(json, score_model(model, split, tta, data_dir, device), show.evaluation)
 
 
@@ -91,6 +96,7 @@ def predict(
     pictures: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Picture files, or folders of them.")],
     top: Annotated[int, typer.Option(help="How many classes to tell for each picture.")] = 1,
     tta: Tta = "none",
+    use: Use = None,
     csv: Annotated[Path | None, typer.Option(help="Also write a CSV file: path, rank, class, probability.")] = None,
     device: Device = "auto",
     json: Json = False,
@@ -101,6 +107,7 @@ def predict(
 
     if csv and csv.exists():
         raise UserError(f"--csv: {csv} exists already; choose another name")
+    run_own_code(use)
     paths = find_pictures(pictures)
     predictions = bantamnet.load(model, device).predict(paths, top, tta)
     rows: list[dict[str, Any]] = [
@@ -117,12 +124,14 @@ def predict(
 def summary(
     name: Annotated[str, typer.Argument(metavar="NAME|RECIPE|FILE", help="A net, a recipe, a run or a model file.")],
     sets: Set = None,
+    use: Use = None,
     size: Annotated[int, typer.Option(min=8, max=1024, help="Height and width of the input, for a net by name.")] = 32,
     json: Json = False,
 ) -> None:
     """Show a net's layers, parameters, multiply-adds, memory and weight class."""
     from bantamnet.runs.describe import describe
 
+    run_own_code(use)
     show.either(json, describe(name, sets or [], size), show.layers)
 
 
@@ -156,12 +165,14 @@ def recipes_list(json: Json = False) -> None:
 
 
 @recipes_app.command("show", epilog="Example: bantamnet recipes show resnet-variant --set epochs=20")
-def recipes_show(name: Annotated[str, typer.Argument(metavar="RECIPE|FILE.yaml")], sets: Set = None, json: Json = False) -> None:
+def recipes_show(
+    name: Annotated[str, typer.Argument(metavar="RECIPE|FILE.yaml")], sets: Set = None, use: Use = None, json: Json = False
+) -> None:
     """Print a recipe complete, every key resolved."""
     from bantamnet.configfile import write_yaml
     from bantamnet.runs.lookup import resolve
 
-    show.either(json, resolve(name, sets or []).dump(), lambda tree: print(write_yaml(tree), end=""))
+    show.either(json, resolve(name, sets or [], use or []).dump(), lambda tree: print(write_yaml(tree), end=""))
 
 
 @recipes_app.command("copy", epilog="Example: bantamnet recipes copy resnet8-tiny mine.yaml")
@@ -175,3 +186,12 @@ def recipes_copy(
 
     path = copy_recipe(name, to or Path(f"{name}.yaml"))
     show.either(json, {"copied": str(path)}, lambda _: print(f"{path} is yours; train it with: bantamnet train {path}"))
+
+
+def run_own_code(files: list[Path] | None) -> None:
+    """Run the Python files that --use names, so that what they register is known."""
+    if files:
+        from bantamnet.runs.own import use_file
+
+        for file in files:
+            use_file(file)

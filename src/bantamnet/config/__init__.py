@@ -8,6 +8,7 @@ from bantamnet.config.claims import Claims
 from bantamnet.config.data import Data, Validation
 from bantamnet.config.model import Model
 from bantamnet.config.optim import Adam, AdamW, AnyGroup, Group, Sgd
+from bantamnet.config.own import AnyModel, AnyOptimizer, Imported, Origin, OwnGroup, OwnModel, Used
 from bantamnet.config.run import WEIGHT_CLASSES, Checkpointing, RunConfig
 from bantamnet.config.schedule import AnySegment, Constant, Cosine, Multistep, Plateau, Segment, Warmup
 from bantamnet.config.section import Checks, Section
@@ -17,6 +18,8 @@ __all__ = [
     "Adam",
     "AdamW",
     "AnyGroup",
+    "AnyModel",
+    "AnyOptimizer",
     "AnySegment",
     "Checkpointing",
     "Checks",
@@ -25,13 +28,18 @@ __all__ = [
     "Cosine",
     "Data",
     "Group",
+    "Imported",
     "Model",
     "Multistep",
+    "Origin",
+    "OwnGroup",
+    "OwnModel",
     "Plateau",
     "RunConfig",
     "Section",
     "Segment",
     "Sgd",
+    "Used",
     "Validation",
     "Warmup",
 ]

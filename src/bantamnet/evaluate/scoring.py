@@ -5,8 +5,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from bantamnet.config import RunConfig
-from bantamnet.configfile import validate
+from bantamnet.config import Imported, RunConfig
+from bantamnet.configfile import validate_origin
 from bantamnet.data.sources import find_source
 from bantamnet.data.split import Split, hold_out
 from bantamnet.errors import UserError
@@ -14,9 +14,10 @@ from bantamnet.evaluate.classifier import load_classifier
 from bantamnet.evaluate.logits import split_logits
 from bantamnet.evaluate.metrics import per_class, score
 from bantamnet.runs.directory import RunDirectory, append_line
+from bantamnet.runs.own import require
 
 
-def load_splits(config: RunConfig, data_dir: Path | None) -> dict[str, Split]:
+def load_splits(config: RunConfig | Imported, data_dir: Path | None) -> dict[str, Split]:
     """`train` (what is learned from), `val` where there is one, and `test`."""
     train, test = find_source(config.data.name).load(data_dir)
     splits = {"train": train, "test": test}
@@ -40,7 +41,8 @@ def evaluate(
     `precision` is that of the run's own figures unless said otherwise, so that the same weights give the same figures.
     """
     classifier = load_classifier(path, device, precision)
-    config = validate(classifier.info.config, str(path))
+    config = validate_origin(classifier.info.config, str(path))
+    require("data", config.data.name, classifier.info.config, str(path))
     splits = load_splits(config, data_dir)
     if split_name not in splits:
         raise UserError(f"--split: {config.name} has no {split_name!r} images; it has {', '.join(splits)}")

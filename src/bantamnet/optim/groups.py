@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bantamnet.config import Adam, AdamW, AnyGroup, Group, Sgd
+from bantamnet.config import Adam, AdamW, AnyOptimizer, Group, OwnGroup, Sgd
 from bantamnet.errors import UserError
+from bantamnet.optim.own import load_state, make_own, save_state
 from bantamnet.optim.schedules import LearningRate
 
 
@@ -21,7 +22,7 @@ def matches(group: Group, name: str, parameter: Tensor) -> bool:
     return fnmatchcase(name, group.match)
 
 
-def make_optimizer(group: AnyGroup, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
+def make_optimizer(group: AnyOptimizer, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
     """PyTorch's optimiser for one group; BatchNorm and biases are free of weight decay unless the group says otherwise."""
     decayed = [p for p in parameters if group.decay_norm_bias or p.ndim > 1]
     free = [p for p in parameters if not (group.decay_norm_bias or p.ndim > 1)]
@@ -36,12 +37,14 @@ def make_optimizer(group: AnyGroup, parameters: Sequence[Tensor]) -> torch.optim
             return torch.optim.AdamW(parts, group.lr, group.betas, group.eps, fused=fused)
         case Adam():
             return torch.optim.Adam(parts, group.lr, group.betas, group.eps, fused=fused)
+        case OwnGroup():
+            return make_own(group, parts)
 
 
 class Optimizers:
     """The optimisers of all groups and their learning rates, moved together."""
 
-    def __init__(self, groups: Sequence[AnyGroup], net: nn.Module, steps_per_epoch: int, epochs: int) -> None:
+    def __init__(self, groups: Sequence[AnyOptimizer], net: nn.Module, steps_per_epoch: int, epochs: int) -> None:
         taken: list[dict[str, Tensor]] = [{} for _ in groups]
         for name, parameter in net.named_parameters():
             index = next((i for i, group in enumerate(groups) if matches(group, name, parameter)), None)
@@ -53,6 +56,7 @@ class Optimizers:
                 names = ", ".join(name for name, _ in list(net.named_parameters())[:3])
                 raise UserError(f"optim.{index}.match: {group.match!r} leaves it no parameter; names look like {names}")
         self.parameters = taken
+        self.own = {index: group.name for index, group in enumerate(groups) if isinstance(group, OwnGroup)}
         self.optimizers = [make_optimizer(g, list(p.values())) for g, p in zip(groups, taken, strict=True)]
         self.rates = [LearningRate(group, steps_per_epoch, epochs) for group in groups]
 
@@ -74,14 +78,27 @@ class Optimizers:
             rate.observe(step, val_loss)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All optimiser state by `group/parameter/key`."""
+        """All state of shipped optimisers by `group/parameter/key`."""
         return {
             f"{index}/{name}/{key}": value
             for index, (optimizer, parameters) in enumerate(zip(self.optimizers, self.parameters, strict=True))
+            if index not in self.own
             for name, parameter in parameters.items()
             for key, value in optimizer.state.get(parameter, {}).items()
             if isinstance(value, Tensor)
         }
+
+    def own_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All state of the user's own optimisers: tensors by `group/number`, and by group what else they remember."""
+        saved = {str(index): save_state(name, self.optimizers[index]) for index, name in self.own.items()}
+        tensors = {f"{index}/{key}": tensor for index, (named, _) in saved.items() for key, tensor in named.items()}
+        return tensors, {index: rest for index, (_, rest) in saved.items()}
+
+    def load_own(self, tensors: dict[str, Tensor], rests: dict[str, Any]) -> None:
+        """Undo for `own_state`."""
+        for index, rest in rests.items():
+            named = {path.split("/")[1]: tensor for path, tensor in tensors.items() if path.split("/")[0] == index}
+            load_state(self.optimizers[int(index)], named, rest)
 
     def plateaus(self) -> list[dict[str, Any]]:
         """What the plateau schedules remember."""

@@ -44,6 +44,7 @@ def save_checkpoint(folder: Path, setup: Setup, state: State) -> Path:
         "rng": rng_state(setup.device),
         "train": {"totals": totals},
     }
+    parts["own"], own_optimizers = state.optimizers.own_state()
     tensors = {f"{part}:{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
     header: dict[str, Any] = {
         "kind": "checkpoint",
@@ -51,6 +52,7 @@ def save_checkpoint(folder: Path, setup: Setup, state: State) -> Path:
         "epochs_done": state.epochs_done,
         "best": state.best,
         "plateaus": state.optimizers.plateaus(),
+        "own_optimizers": own_optimizers,
         "seconds": state.seconds,
         "precision": setup.precision,
         "fingerprint": setup.splits["train"].fingerprint,
@@ -97,6 +99,7 @@ def _restore(tensors: dict[str, Tensor], header: dict[str, Any], setup: Setup, s
     if state.ema:
         state.ema.net.load_state_dict(parts["ema"])
     state.optimizers.load(parts.get("optim", {}), header["plateaus"])
+    state.optimizers.load_own(parts.get("own", {}), header.get("own_optimizers", {}))
     state.best_weights = parts.get("best", {})
     if setup.ranks.main:  # the other ranks go on from generators of their own, and add nothing to the totals twice
         set_rng_state(parts["rng"], setup.device)

@@ -3,7 +3,9 @@
 import copy
 from typing import Any
 
-from bantamnet.models.resnet import ResNet
+from torch import nn
+
+from bantamnet.models.build import architecture
 from bantamnet.runs.directory import RunDirectory
 from bantamnet.runs.modelfile import ModelInfo, save_model
 from bantamnet.training.setup import Setup, State
@@ -22,7 +24,7 @@ def keep_best(setup: Setup, state: State, epoch: int, figures: dict[str, Any] | 
     return chosen
 
 
-def write_model(setup: Setup, state: State, run: RunDirectory, figures: list[dict[str, Any]]) -> tuple[ResNet, str]:
+def write_model(setup: Setup, state: State, run: RunDirectory, figures: list[dict[str, Any]]) -> tuple[nn.Module, str]:
     """Write best.safetensors from the chosen weights; (the net, the weights' digest)."""
     assert state.best is not None
     config = setup.config
@@ -38,4 +40,4 @@ def write_model(setup: Setup, state: State, run: RunDirectory, figures: list[dic
     )
     net = copy.deepcopy(state.scored_net)
     net.load_state_dict(state.best_weights)
-    return net, save_model(run.best, net.arch, state.best_weights, info)
+    return net, save_model(run.best, architecture(net, config.model), state.best_weights, info)

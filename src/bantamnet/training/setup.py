@@ -15,7 +15,7 @@ from bantamnet.data.preprocess import Preprocessing
 from bantamnet.data.split import Split
 from bantamnet.errors import UserError
 from bantamnet.evaluate.scoring import load_splits
-from bantamnet.models.resnet import ResNet, build
+from bantamnet.models.build import build, differing
 from bantamnet.optim.ema import Ema
 from bantamnet.optim.groups import Optimizers
 from bantamnet.runs.modelfile import load_model
@@ -27,7 +27,7 @@ from bantamnet.training.losses import Classification
 class State:
     """What changes while training; a checkpoint holds all of it and the state of the random generators."""
 
-    net: ResNet
+    net: nn.Module
     optimizers: Optimizers
     ema: Ema | None
     totals: Tensor
@@ -41,9 +41,9 @@ class State:
     """Wall time spent, over all resumes."""
 
     @property
-    def scored_net(self) -> ResNet:
+    def scored_net(self) -> nn.Module:
         """The net whose figures count: the moving average where there is one."""
-        return self.ema.net if self.ema else self.net  # type: ignore[return-value]
+        return self.ema.net if self.ema else self.net
 
 
 @dataclass(frozen=True)
@@ -66,16 +66,14 @@ class Setup:
         return self.config.epochs * self.steps_per_epoch
 
 
-def build_net(config: RunConfig, num_classes: int, with_init: bool) -> ResNet:
+def build_net(config: RunConfig, num_classes: int, with_init: bool) -> nn.Module:
     """The net as the run starts with it: from scratch by the seed, or from `init`."""
     torch.manual_seed(key(config.seed, "init"))
     net = build(config.model, num_classes)
     if config.init and with_init:
         weights = load_model(Path(config.init))[0].state_dict()
-        shapes = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
-        differing = [name for name in {**shapes, **weights} if name not in weights or shapes.get(name) != weights[name].shape]
-        if differing:
-            raise UserError(f"init: {config.init} is another net than {config.model.name}: {', '.join(differing[:5])} differ")
+        if others := differing(net, weights):
+            raise UserError(f"init: {config.init} is another net than {config.model.name}: {', '.join(others[:5])} differ")
         net.load_state_dict(weights)
     return net
 

@@ -16,13 +16,16 @@ from bantamnet.errors import UserError
 from bantamnet.evaluate.logits import split_logits
 from bantamnet.evaluate.metrics import score
 from bantamnet.evaluate.scoring import record_test_look
-from bantamnet.models.resnet import build_on_meta, count_parameters
+from bantamnet.models.build import build_to_count
+from bantamnet.models.resnet import count_parameters
 from bantamnet.models.summary import check_budget, summarize, weight_class
 from bantamnet.runs.directory import RunDirectory, free_directory
+from bantamnet.runs.own import check_parts, keep_copies, use_copies, with_files
 from bantamnet.runtime import (
     autocast,
     command_line,
     environment,
+    is_main_process,
     join_ranks,
     pick_device,
     rng_state,
@@ -50,7 +53,10 @@ class Options:
 def train(config: RunConfig, out: Path | None = None, options: Options | None = None) -> RunDirectory:
     """Train from the start into `out` (default `runs/NAME`, numbered where taken)."""
     options = options or Options()
-    check_budget(build_on_meta(config.model, len(find_source(config.data.name).class_names)), config.max_parameters)
+    config = with_files(config)
+    net = build_to_count(config.model, len(find_source(config.data.name).class_names))
+    check_budget(net, config.max_parameters)
+    check_parts(config, net)
     path = out or free_directory(Path("runs"), config.name)
     RunDirectory.refuse_used(path)
     return _run(config, path, options, resuming=False)
@@ -61,7 +67,12 @@ def resume(path: Path, options: Options | None = None) -> RunDirectory:
     run = RunDirectory.open(path)
     if run.summary():
         raise UserError(f"{path} is finished; `bantamnet evaluate {path}` shows it")
-    return _run(run.config(), path, options or Options(), resuming=True)
+    config = run.config()
+    options = options or Options()
+    for warning in use_copies(path, config.use):
+        if options.console and is_main_process():
+            options.console.print(f"warning: {warning}")
+    return _run(config, path, options, resuming=True)
 
 
 def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> RunDirectory:
@@ -73,6 +84,7 @@ def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> Run
         setup, state = prepare(config, options.data_dir, device, ranks, with_init=not begun)
         if ranks.main and not resuming:
             RunDirectory.create(path, config, options.command or command_line())
+            keep_copies(path, config)
         ranks.wait()
         if resuming:
             checkpoint, warnings = load_newest(run.checkpoints, setup, state)

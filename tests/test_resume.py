@@ -1,15 +1,8 @@
 """A run that was stopped, killed or damaged ends exactly as one that was not."""
 
-import contextlib
-import json
-import random
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -22,57 +15,17 @@ from bantamnet.runtime import Ranks
 from bantamnet.training import checkpoints, train
 from bantamnet.training.checkpoints import NonFiniteError, list_checkpoints
 from bantamnet.training.setup import prepare
-from bantamnet.training.signals import Stop, Stopped
+from bantamnet.training.signals import Stopped
 from conftest import tiny
+from same_run import SETS, assert_same_run, command, stopping_after, write_recipe
 
-TIMES = {"seconds", "train_seconds", "images_per_second"}
-SETS = ("epochs=3", "device=cpu")
 STEPS_PER_EPOCH = 7
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    """Every tensor of the last checkpoint, every metric and every prediction, with tolerance 0."""
-    first, second = RunDirectory(one), RunDirectory(other)
-    lines = [[{k: v for k, v in line.items() if k not in TIMES} for line in run.epochs()] for run in (first, second)]
-    assert lines[0] == lines[1] and len(lines[0]) == 3
-    states = [read_tensors(list_checkpoints(run.checkpoints)[-1]) for run in (first, second)]
-    assert states[0][0].keys() == states[1][0].keys()
-    for name, tensor in states[0][0].items():
-        assert torch.equal(tensor, states[1][0][name]), name
-    headers = [{k: v for k, v in header.items() if k != "seconds"} for _, header in states]
-    assert headers[0] == headers[1]
-    for split in ("val", "test"):
-        for name, tensor in first.predictions(split).items():
-            assert torch.equal(tensor, second.predictions(split)[name])
-    summaries = [run.summary() or {} for run in (first, second)]
-    assert summaries[0]["weights_digest"] == summaries[1]["weights_digest"]
-    assert summaries[0]["figures"] == summaries[1]["figures"]
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nobody disturbed."""
     return train.train(tiny(*SETS), tmp_path_factory.mktemp("whole") / "run").path
-
-
-class StopAfter(Stop):
-    """A signal that comes after so many steps."""
-
-    def __init__(self, run: Path, steps: int) -> None:
-        super().__init__(run)
-        self.steps = steps
-
-    def requested(self, ranks: Ranks) -> bool:
-        self.steps -= 1
-        self.signum = signal.SIGTERM if self.steps == 0 else self.signum
-        return super().requested(ranks)
-
-
-@contextlib.contextmanager
-def stopping_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> Iterator[None]:
-    with monkeypatch.context() as patch:
-        patch.setattr(train, "listen", lambda run: contextlib.nullcontext(StopAfter(run, steps)))
-        yield
 
 
 @pytest.mark.parametrize(
@@ -122,16 +75,6 @@ def test_a_warm_start_is_resumed_without_its_model_file(whole: Path, tmp_path: P
     assert_same_run(undisturbed, tmp_path / "run")
 
 
-def test_other_images_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "run"
-    with stopping_after(monkeypatch, 2), pytest.raises(Stopped):
-        train.train(tiny(*SETS), path)
-    config = path / "config.yaml"
-    config.write_text(config.read_text().replace("split_seed: 0", "split_seed: 1"))
-    with pytest.raises(UserError, match="other images"):
-        train.resume(path)
-
-
 def test_nothing_is_drawn_from_the_global_generator(whole: Path, tmp_path: Path) -> None:
     torch.manual_seed(1234)
     torch.rand(77)
@@ -174,17 +117,6 @@ def test_adam_and_plateau_survive_a_stop(tmp_path: Path, monkeypatch: pytest.Mon
     assert_same_run(whole, tmp_path / "run")
 
 
-def command(*arguments: str) -> subprocess.Popen[str]:
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen([sys.executable, "-m", "bantamnet", *arguments], **pipes)
-
-
-def write_recipe(folder: Path, *sets: str) -> Path:
-    path = folder / "tiny.yaml"
-    path.write_text(json.dumps(tiny(*SETS, *sets).dump()))
-    return path
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_finishes_the_step_and_saves(whole: Path, tmp_path: Path, signum: signal.Signals) -> None:
@@ -203,35 +135,3 @@ def test_a_signal_finishes_the_step_and_saves(whole: Path, tmp_path: Path, signu
     assert_same_run(whole, path)
     recorded = (RunDirectory(path).summary() or {})["command"]
     assert recorded == f"bantamnet train {tmp_path / 'tiny.yaml'} --out {path}"
-
-
-@pytest.mark.slow
-def test_killed_at_ten_random_moments(whole: Path, tmp_path: Path) -> None:
-    """kill −9, each time a few steps further on, sometimes in the middle of writing a checkpoint."""
-    path = tmp_path / "run"
-    recipe = write_recipe(tmp_path, "checkpoint={every_steps: 1, keep: 2}")
-    rng = random.Random(0)
-    kills = 0
-    while kills < 10:
-        begun = (path / "config.yaml").exists()
-        process = command("train", "--resume", str(path)) if begun else command("train", str(recipe), "--out", str(path))
-        before = newest_step(path)
-        wanted = before + rng.choice([1, 1, 2, 3])
-        while newest_step(path) < wanted and process.poll() is None:
-            time.sleep(0.001)
-        time.sleep(rng.uniform(0, 0.05))
-        process.kill()
-        output, _ = process.communicate()
-        assert process.returncode == -signal.SIGKILL, output
-        kills += 1
-        assert newest_step(path) < 3 * STEPS_PER_EPOCH, "finished too early to be killed ten times"
-    process = command("train", "--resume", str(path))
-    output, _ = process.communicate()
-    assert process.returncode == 0, output
-    assert_same_run(whole, path)
-    assert not list(path.rglob(".*.tmp"))
-
-
-def newest_step(path: Path) -> int:
-    saved = list_checkpoints(path / "checkpoints")
-    return int(saved[-1].stem[5:]) if saved else 0

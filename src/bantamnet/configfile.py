@@ -15,6 +15,9 @@ from bantamnet.errors import UserError, unknown
 
 Tree = dict[str, Any]
 
+SHORT = {"tta": "views"}
+"""Sections that may be written as one word: the key that it stands for."""
+
 
 class ConfigError(UserError):
     """All mistakes of one config; `mistakes` holds a sentence for each."""
@@ -32,9 +35,14 @@ def validate(tree: Tree, what: str = "config", checks: Checks | None = None) -> 
         raise ConfigError(what, [_sentence(entry, tree) for entry in error.errors()]) from None
 
 
-def validate_origin(tree: Tree, what: str = "config") -> RunConfig | Imported:
+def validate_origin(tree: Tree, what: str = "config", checks: Checks | None = None) -> RunConfig | Imported:
     """The config in a model file: that of the run it came from, or what is known of an imported net."""
-    return Imported.model_validate(tree) if "imported" in tree else validate(tree, what)
+    if "imported" not in tree:
+        return validate(tree, what, checks)
+    try:
+        return Imported.model_validate(tree, context=dict(checks or {}))
+    except ValidationError as error:
+        raise ConfigError(what, [_sentence(entry, tree) for entry in error.errors()]) from None
 
 
 def read_yaml(path: Path) -> Tree:
@@ -60,6 +68,8 @@ def merge(base: Tree, changes: Tree) -> Tree:
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
+        if key in SHORT and isinstance(old, str) and isinstance(value, dict):
+            old = {SHORT[key]: old}
         if isinstance(old, dict) and isinstance(value, dict):
             merged[key] = merge(_without_foreign_keys(key, old, value.get("name")), value)
         else:

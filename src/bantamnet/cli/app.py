@@ -24,7 +24,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key; may be repeated.")]
 Use = Annotated[list[Path] | None, typer.Option("--use", metavar="FILE.py", help="Own code to register; may be repeated.")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder that holds CIFAR (default: BANTAMNET_DATA, else the user's cache).")]
-Tta = Annotated[str, typer.Option(help="Test-time augmentation: none or hflip.")]
+Tta = Annotated[
+    str, typer.Option(help="Views to average: none, hflip, hflip-translate, recipe (the run's own), or 'none + 0.5*hflip(1)'.")
+]
+TtaAverage = Annotated[str | None, typer.Option(help="What is averaged over views: logits or probabilities.")]
+TtaBelow = Annotated[float | None, typer.Option(help="Only images of a top probability under this get the views.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Model = Annotated[Path, typer.Argument(metavar="RUN|FILE", help="A run directory or a model file.")]
 
@@ -70,6 +74,8 @@ def train(
     if is_main_process():
         summary = run.summary()
         assert summary is not None
+        for figures in summary["figures"].values():
+            show.warn_of_equal_views(figures)
         show.either(json, {"run": str(run.path), **summary}, show.finished)
 
 
@@ -78,6 +84,8 @@ def evaluate(
     model: Model,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     tta: Tta = "none",
+    tta_average: TtaAverage = None,
+    tta_below: TtaBelow = None,
     use: Use = None,
     data_dir: DataDir = None,
     device: Device = "auto",
@@ -87,7 +95,9 @@ def evaluate(
     from bantamnet.evaluate.scoring import evaluate as score_model
 
     run_own_code(use)
-    show.either(json, score_model(model, split, tta, data_dir, device), show.evaluation)
+    figures = score_model(model, split, tta, data_dir, device, tta_average=tta_average, tta_below=tta_below)
+    show.warn_of_equal_views(figures)
+    show.either(json, figures, show.evaluation)
 
 
 @app.command(epilog="Example: bantamnet predict runs/quickstart examples/digits --top 3")
@@ -96,6 +106,8 @@ def predict(
     pictures: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Picture files, or folders of them.")],
     top: Annotated[int, typer.Option(help="How many classes to tell for each picture.")] = 1,
     tta: Tta = "none",
+    tta_average: TtaAverage = None,
+    tta_below: TtaBelow = None,
     use: Use = None,
     csv: Annotated[Path | None, typer.Option(help="Also write a CSV file: path, rank, class, probability.")] = None,
     device: Device = "auto",
@@ -104,12 +116,16 @@ def predict(
     """Say what is in pictures."""
     import bantamnet
     from bantamnet.data.preprocess import find_pictures
+    from bantamnet.evaluate.tta import chosen_tta
 
     if csv and csv.exists():
         raise UserError(f"--csv: {csv} exists already; choose another name")
     run_own_code(use)
     paths = find_pictures(pictures)
-    predictions = bantamnet.load(model, device).predict(paths, top, tta)
+    classifier = bantamnet.load(model, device)
+    average = chosen_tta(tta, classifier.info.config, tta_average, tta_below)
+    predictions = classifier.predict(paths, top, average)
+    show.warn_of_equal_views(average.figures())
     rows: list[dict[str, Any]] = [
         {"path": str(path), "rank": rank, "class": name, "probability": probability}
         for path, prediction in zip(paths, predictions, strict=True)
@@ -117,7 +133,7 @@ def predict(
     ]
     if csv:
         show.write_csv(csv, rows)
-    show.either(json, {"model": str(model), "predictions": rows}, show.predictions)
+    show.either(json, {"model": str(model), **average.figures(), "predictions": rows}, show.predictions)
 
 
 @app.command(epilog="Example: bantamnet summary resnet-variant --set model.blocks=[3,3,3]")

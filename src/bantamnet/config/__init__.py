@@ -12,6 +12,7 @@ from bantamnet.config.own import AnyModel, AnyOptimizer, Imported, Origin, OwnGr
 from bantamnet.config.run import WEIGHT_CLASSES, Checkpointing, RunConfig
 from bantamnet.config.schedule import AnySegment, Constant, Cosine, Multistep, Plateau, Segment, Warmup
 from bantamnet.config.section import Checks, Section
+from bantamnet.config.tta import Tta
 
 __all__ = [
     "WEIGHT_CLASSES",
@@ -39,6 +40,7 @@ __all__ = [
     "Section",
     "Segment",
     "Sgd",
+    "Tta",
     "Used",
     "Validation",
     "Warmup",

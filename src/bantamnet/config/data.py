@@ -29,6 +29,8 @@ class Data(Section):
     """Validation images."""
     augment: Annotated[str, word("augment")] = ""
     """Operations in the order applied, as in `crop(4)|hflip|rotate(15)`; empty for none."""
+    mix: Annotated[str, word("mix")] = ""
+    """Mixing of pairs of images and their targets, as in `mixup(0.2)` or `cutmix(1.0, p=0.5)`; empty for none."""
     mean: tuple[float, float, float]
     """Subtracted from pixels in [0, 1], per channel."""
     std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]

@@ -4,12 +4,13 @@ import re
 from collections.abc import Container
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, JsonValue, Tag
+from pydantic import BeforeValidator, Discriminator, Field, JsonValue, Tag
 
 from bantamnet.config.data import Data
 from bantamnet.config.model import Model
 from bantamnet.config.optim import AnyGroup, Group
 from bantamnet.config.section import Section, word
+from bantamnet.config.tta import Tta
 from bantamnet.errors import UserError
 
 
@@ -83,6 +84,8 @@ class Imported(Section):
     """What it is scored on: its classes are this data set's; no validation images are known."""
     model: Model
     """The net."""
+    tta: Annotated[Tta, BeforeValidator(lambda value: {"views": value} if isinstance(value, str) else value)] = Tta()
+    """Test-time augmentation of its own: none."""
     precision: Literal["fp32"] = "fp32"
     """What it computes in unless asked otherwise."""
 

@@ -8,6 +8,7 @@ from bantamnet.config.claims import Claims
 from bantamnet.config.data import Data
 from bantamnet.config.own import AnyModel, AnyOptimizer, Used
 from bantamnet.config.section import Section
+from bantamnet.config.tta import Tta
 
 WEIGHT_CLASSES = {"fly": 78_186, "bantam": 481_530, "feather": 1_000_000, "light": 5_000_000}
 """Most parameters of each weight class (fly and bantam are MLPerf Tiny's ResNet-8 with 16 and with 40 filters)."""
@@ -53,6 +54,8 @@ class RunConfig(Section):
     """Decay of an exponential moving average of the weights, which is then what is scored and kept; null for none."""
     select: Literal["best-val", "best-test", "last"] = "best-val"
     """Which epoch's weights become the model."""
+    tta: Tta = Tta()
+    """Test-time augmentation of the final scoring; a word or a line of views is a short form. Epochs are scored without."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of initialisation, order, augmentation and dropout."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -85,6 +88,11 @@ class RunConfig(Section):
     @classmethod
     def _short_optim(cls, value: Any) -> Any:
         return [value] if isinstance(value, dict) else value
+
+    @field_validator("tta", mode="before")
+    @classmethod
+    def _short_tta(cls, value: Any) -> Any:
+        return {"views": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _selection_has_images(self) -> Self:

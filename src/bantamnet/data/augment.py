@@ -1,9 +1,9 @@
 """An augmentation is one readable line, `crop(4)|hflip|rotate(15)`, applied in the order written."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from pydantic import ValidationError
@@ -12,6 +12,8 @@ from torch import Tensor
 from bantamnet.data.operations import OPERATIONS, Operation, Parameters
 from bantamnet.errors import UserError, unknown
 from bantamnet.runtime import generator
+
+Named = TypeVar("Named")
 
 CHUNK = {"cpu": 512, "cuda": 8192}
 """Images augmented at once: on a CPU their intermediates stay in its cache. The result does not depend on it."""
@@ -49,13 +51,18 @@ def rows(parameters: list[Parameters], indices: Tensor) -> list[Parameters]:
 
 def parse(line: str) -> Augmentation:
     """The augmentation that a line describes; raises `UserError` naming the nearest operation or argument."""
+    return Augmentation(line.strip() and line, tuple(read_line(line, OPERATIONS, "crop(4)|hflip|rotate(15)")))
+
+
+def read_line(line: str, table: Mapping[str, type[Named]], example: str) -> list[Named]:
+    """The entries of `table` that a line names, `name(argument, …)` between bars; an empty line names none."""
     if not line.strip():
-        return Augmentation("", ())
+        return []
     try:
         tree = ast.parse(line.strip(), mode="eval").body
     except (SyntaxError, ValueError):
-        raise UserError(f"cannot read {line!r}; write operations as in crop(4)|hflip|rotate(15)") from None
-    return Augmentation(line, tuple(_operation(node, line) for node in _between_bars(tree)))
+        raise UserError(f"cannot read {line!r}; write it as in {example}") from None
+    return [_entry(node, line, table, example) for node in _between_bars(tree)]
 
 
 def _between_bars(node: ast.expr) -> Iterator[ast.expr]:
@@ -66,14 +73,14 @@ def _between_bars(node: ast.expr) -> Iterator[ast.expr]:
         yield node
 
 
-def _operation(node: ast.expr, line: str) -> Operation:
+def _entry(node: ast.expr, line: str, table: Mapping[str, type[Named]], example: str) -> Named:
     called = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
     if not isinstance(called.func, ast.Name):
-        raise UserError(f"cannot read {ast.unparse(node)!r} in {line!r}; write operations as in crop(4)|hflip|rotate(15)")
+        raise UserError(f"cannot read {ast.unparse(node)!r} in {line!r}; write it as in {example}")
     name = called.func.id
-    if name not in OPERATIONS:
-        raise UserError(unknown("operation", name, OPERATIONS))
-    kind = OPERATIONS[name]
+    if name not in table:
+        raise UserError(unknown("operation", name, table))
+    kind = table[name]
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     if len(called.args) > len(names):
         raise UserError(f"{ast.unparse(node)}: {name} takes at most {len(names)} arguments ({', '.join(names)})")

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bantamnet.config import Tta
 from bantamnet.errors import UserError
 from bantamnet.evaluate.logits import BATCH, batch_logits
 from bantamnet.evaluate.metrics import predicted_classes
+from bantamnet.evaluate.tta import ViewAverage, chosen_tta
 from bantamnet.runs.directory import RunDirectory
 from bantamnet.runs.modelfile import ModelInfo, load_model
 from bantamnet.runs.own import use_copies
@@ -42,14 +44,21 @@ class Classifier:
     digest: str
     precision: str
 
-    def logits(self, pictures: Pictures, tta: str = "none") -> Tensor:
-        """float32 (N, classes) on the CPU, of files, or of uint8 images (N, 3, H, W) or (N, H, W, 3) of the input size."""
+    def logits(self, pictures: Pictures, tta: str | Tta | ViewAverage = "none") -> Tensor:
+        """float32 (N, classes) on the CPU, of files, or of uint8 images (N, 3, H, W) or (N, H, W, 3) of the input size.
+
+        `tta` is a word, a line of views, the keys of a config, `recipe` for those of the run, or a `ViewAverage` that counts.
+        """
         device = next(self.net.parameters()).device
-        images = self._images(pictures)
-        parts = [batch_logits(self.net, p.to(device), self.info.preprocessing, tta, self.precision) for p in images]
+        average = chosen_tta(tta, self.info.config)
+        parts, done = [], 0
+        for batch in self._images(pictures):
+            indices = torch.arange(done, done + len(batch))
+            parts.append(batch_logits(self.net, batch.to(device), self.info.preprocessing, average, self.precision, indices))
+            done += len(batch)
         return torch.cat(parts).cpu() if parts else torch.empty(0, len(self.info.class_names))
 
-    def predict(self, pictures: Pictures, top: int = 1, tta: str = "none") -> list[Prediction]:
+    def predict(self, pictures: Pictures, top: int = 1, tta: str | Tta | ViewAverage = "none") -> list[Prediction]:
         """The `top` most likely classes of each picture."""
         if top < 1:
             raise UserError(f"top must be 1 or more, got {top}")

@@ -5,35 +5,36 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from bantamnet.config import Tta
 from bantamnet.data.preprocess import Preprocessing
 from bantamnet.data.split import Split
-from bantamnet.errors import UserError, unknown
+from bantamnet.evaluate.tta import ViewAverage, view_average
 from bantamnet.runtime import Ranks, autocast, memory_format
-
-VIEWS: dict[str, list[Callable[[Tensor], Tensor]]] = {
-    "none": [lambda images: images],
-    "hflip": [lambda images: images, lambda images: images.flip(3)],
-}
-"""Test-time augmentation: the logits of these views of an image are averaged."""
 
 BATCH = 500
 
 
-def view_functions(tta: str) -> list[Callable[[Tensor], Tensor]]:
-    """The views of a test-time augmentation; raises `UserError` for an unknown one."""
-    if tta not in VIEWS:
-        raise UserError(f"tta: {unknown('value', tta, VIEWS)}")
-    return VIEWS[tta]
-
-
 @torch.no_grad()
-def batch_logits(net: nn.Module, images: Tensor, preprocessing: Preprocessing, tta: str, precision: str) -> Tensor:
-    """uint8 (N, 3, H, W) → float32 logits (N, classes), mean over views."""
-    views = view_functions(tta)
+def batch_logits(
+    net: nn.Module,
+    images: Tensor,
+    preprocessing: Preprocessing,
+    tta: str | Tta | ViewAverage,
+    precision: str,
+    indices: Tensor | None = None,
+) -> Tensor:
+    """uint8 (N, 3, H, W) → float32 logits (N, classes), one answer over all views.
+
+    `indices` int64 (N,) on the CPU say which samples these are, for views that draw; None counts from 0.
+    """
+    layout = memory_format(images.device, precision)
+
+    def predict(pixels: Tensor) -> Tensor:
+        logits: Tensor = net(preprocessing.normalize(pixels, layout)).float()
+        return logits
+
     with autocast(images.device, precision):
-        layout = memory_format(images.device, precision)
-        total = torch.stack([net(preprocessing.normalize(view(images), layout)).float() for view in views])
-    return total.mean(0)
+        return view_average(tta).logits(predict, images, torch.arange(len(images)) if indices is None else indices)
 
 
 def split_logits(
@@ -42,16 +43,17 @@ def split_logits(
     preprocessing: Preprocessing,
     *,
     precision: str,
-    tta: str = "none",
+    tta: str | Tta | ViewAverage = "none",
     ranks: Ranks | None = None,
     transform: Callable[[Tensor, Tensor], Tensor] | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> Tensor:
     """float32 logits (len(split), classes) in the order of the split, on every rank; the net is left in its mode.
 
+    A `ViewAverage` given as `tta` has counted what was done, on all ranks, when this returns.
     `transform(images, indices)` changes the uint8 images first; `advance(num)` hears of each batch.
     """
-    ranks = ranks or Ranks()
+    ranks, average = ranks or Ranks(), view_average(tta)
     shards = [torch.arange(len(split))[rank :: ranks.size] for rank in range(ranks.size)]
     device = next(net.parameters()).device
     was_training = net.training
@@ -61,10 +63,11 @@ def split_logits(
         images = split.gather(indices.to(split.labels.device)).to(device)
         if transform:
             images = transform(images, indices)
-        parts.append(batch_logits(net, images, preprocessing, tta, precision))
+        parts.append(batch_logits(net, images, preprocessing, average, precision, indices))
         if advance:
             advance(len(indices))
     net.train(was_training)
+    average.sum(ranks, device)
     gathered = ranks.gather(torch.cat(parts), [len(shard) for shard in shards])
     logits = torch.empty(len(split), gathered[0].shape[1], device=device)
     for shard, rows in zip(shards, gathered, strict=True):

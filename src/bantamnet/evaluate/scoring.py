@@ -5,14 +5,15 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from bantamnet.config import Imported, RunConfig
+from bantamnet.config import Imported, RunConfig, Tta
 from bantamnet.configfile import validate_origin
 from bantamnet.data.sources import find_source
 from bantamnet.data.split import Split, hold_out
-from bantamnet.errors import UserError
+from bantamnet.errors import UserError, WriteError
 from bantamnet.evaluate.classifier import load_classifier
 from bantamnet.evaluate.logits import split_logits
 from bantamnet.evaluate.metrics import per_class, score
+from bantamnet.evaluate.tta import chosen_tta
 from bantamnet.runs.directory import RunDirectory, append_line
 from bantamnet.runs.own import require
 
@@ -31,30 +32,34 @@ def load_splits(config: RunConfig | Imported, data_dir: Path | None) -> dict[str
 def evaluate(
     path: Path,
     split_name: str = "test",
-    tta: str = "none",
+    tta: str | Tta = "none",
     data_dir: Path | None = None,
     device: str = "auto",
     precision: str | None = None,
+    tta_average: str | None = None,
+    tta_below: float | None = None,
 ) -> dict[str, Any]:
     """Figures of a run's model, or of a model file, on `train`, `val` or `test` of the data it was trained for.
 
     `precision` is that of the run's own figures unless said otherwise, so that the same weights give the same figures.
+    `tta` is as in `Classifier.logits`; `tta_average` and `tta_below` change what it says.
     """
     classifier = load_classifier(path, device, precision)
     config = validate_origin(classifier.info.config, str(path))
     require("data", config.data.name, classifier.info.config, str(path))
+    average = chosen_tta(tta, classifier.info.config, tta_average, tta_below)
     splits = load_splits(config, data_dir)
     if split_name not in splits:
         raise UserError(f"--split: {config.name} has no {split_name!r} images; it has {', '.join(splits)}")
     split = splits[split_name]
     if split.class_names != classifier.info.class_names:
         raise UserError(f"{path}: its classes are not those of {config.data.name}")
-    logits = split_logits(classifier.net, split, classifier.info.preprocessing, precision=classifier.precision, tta=tta)
+    logits = split_logits(classifier.net, split, classifier.info.preprocessing, precision=classifier.precision, tta=average)
     figures = {
         "model": str(path),
         "data": config.data.name,
         "split": split_name,
-        "tta": tta,
+        **average.figures(),
         "precision": classifier.precision,
         **score(logits, split.labels),
         "per_class": per_class(logits, split.labels, split.class_names),
@@ -68,13 +73,13 @@ def evaluate(
     if looks_at_test and (folder / "config.yaml").is_file():
         try:
             record_test_look(RunDirectory(folder), figures, "evaluate")
-        except OSError as error:
+        except WriteError as error:
             warnings.warn(f"this look at the test images could not be written down: {error}", stacklevel=2)
     return figures
 
 
 def record_test_look(run: RunDirectory, figures: dict[str, Any], why: str) -> None:
     """Append a look at test images to evaluations.jsonl."""
-    kept = ("num", "correct", "accuracy", "nll", "tta", "precision", "digest", "epoch")
+    kept = ("num", "correct", "accuracy", "nll", "tta", "tta_average", "tta_below", "precision", "digest", "epoch")
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     append_line(run.evaluations, {"time": stamp, "why": why, **{k: figures[k] for k in kept if k in figures}})

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from bantamnet.config import OwnModel
 from bantamnet.config.own import check_new_name
 from bantamnet.errors import UserError, told, unknown
-from bantamnet.models.members import MEMBERS
-from bantamnet.models.resnet import ThinStrided
+from bantamnet.models.blocks import ThinStrided
+from bantamnet.models.members import MEMBERS, find_member
 
 OWN_MODELS: dict[str, type[nn.Module]] = {}
 
@@ -19,8 +19,8 @@ OWN_MODELS: dict[str, type[nn.Module]] = {}
 def register_model(name: str, net: Any) -> type[nn.Module]:
     """Make `net`, an `nn.Module` class taking (num_classes, **args), known as `name`; raises `UserError` for anything else."""
     check_new_name("a net", name, {*MEMBERS, *OWN_MODELS})
-    if name.startswith("custom"):
-        raise UserError(f"{name!r}: names that begin with custom are residual networks given by their keys; choose another")
+    if name.startswith("custom") or _is_spelling(name):
+        raise UserError(f"{name!r}: names of this spelling are residual networks given by their keys; choose another")
     if not (isinstance(net, type) and issubclass(net, nn.Module)):
         raise UserError(f"model {name!r}: register a class that is a torch.nn.Module, got {net!r}")
     parameters = list(inspect.signature(net).parameters.values())
@@ -28,6 +28,13 @@ def register_model(name: str, net: Any) -> type[nn.Module]:
         raise UserError(f"model {name!r}: its first argument must be the number of classes: def __init__(self, num_classes, …)")
     OWN_MODELS[name] = net
     return net
+
+
+def _is_spelling(name: str) -> bool:
+    try:
+        return find_member(name) is not None
+    except UserError:
+        return True
 
 
 def find_own_model(name: str) -> type[nn.Module]:

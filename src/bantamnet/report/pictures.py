@@ -1,5 +1,6 @@
 """Pictures of a run, made from its directory alone: curves.png and confusion.png."""
 
+import io
 from typing import Any
 
 import matplotlib
@@ -11,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from bantamnet.data.sources import find_source
 from bantamnet.evaluate.metrics import confusion_matrix
 from bantamnet.runs.directory import RunDirectory
+from bantamnet.runs.tensorfile import write_bytes
 
 matplotlib.use("Agg")
 TRAIN, VAL, LR = "#1f77b4", "#d95f02", "#555555"
@@ -20,8 +22,10 @@ def draw(run: RunDirectory) -> RunDirectory:
     """Write both pictures of a finished run; returns the run."""
     summary = run.summary()
     assert summary is not None
-    curves(run, summary).savefig(run.path / "curves.png", dpi=130)
-    confusion(run, summary).savefig(run.path / "confusion.png", dpi=130)
+    for name, figure in (("curves", curves(run, summary)), ("confusion", confusion(run, summary))):
+        png = io.BytesIO()
+        figure.savefig(png, format="png", dpi=130)
+        write_bytes(run.path / f"{name}.png", png.getvalue())
     return run
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bantamnet.config import RunConfig
 from bantamnet.configfile import read_yaml, validate, write_yaml
-from bantamnet.errors import UserError
+from bantamnet.errors import UserError, WriteError
 from bantamnet.runs.tensorfile import read_tensors, write_bytes, write_tensors
 
 
@@ -34,13 +34,14 @@ class RunDirectory:
         cls.refuse_used(path)
         run = cls(path)
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            write_bytes(path / "config.yaml", write_yaml(config.dump()).encode())
-            write_bytes(path / "command.txt", f"{command}\n".encode())
-            run.checkpoints.mkdir()
-            (path / "predictions").mkdir()
+            for folder in (run.checkpoints, path / "predictions"):
+                folder.mkdir(parents=True)
+        except FileExistsError:
+            raise UserError(f"{path} was taken by another process just now; choose another --out") from None
         except OSError as error:
-            raise UserError(f"cannot write to {path}: {error}") from None
+            raise WriteError(path, error) from None
+        write_bytes(path / "command.txt", f"{command}\n".encode())
+        write_bytes(path / "config.yaml", write_yaml(config.dump()).encode())
         return run
 
     @classmethod
@@ -94,14 +95,17 @@ class RunDirectory:
 
 
 def append_line(path: Path, record: dict[str, Any]) -> None:
-    """Add one JSON line."""
-    with path.open("a+b") as file:
-        if file.tell():
-            file.seek(-1, 2)
-            if file.read(1) != b"\n":  # a writer was killed in the middle of a line
-                file.write(b"\n")
-        file.write((json.dumps(record, ensure_ascii=False) + "\n").encode())
-        file.flush()
+    """Add one JSON line; raises `WriteError`."""
+    try:
+        with path.open("a+b") as file:
+            if file.tell():
+                file.seek(-1, 2)
+                if file.read(1) != b"\n":  # a writer was killed in the middle of a line
+                    file.write(b"\n")
+            file.write((json.dumps(record, ensure_ascii=False) + "\n").encode())
+            file.flush()
+    except OSError as error:
+        raise WriteError(path, error) from None
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

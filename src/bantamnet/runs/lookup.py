@@ -1,6 +1,7 @@
 """Finding what a user names: first a path, then a recipe, then a model."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -8,10 +9,10 @@ from typing import Any, Literal
 
 from bantamnet.config import AnyModel, RunConfig
 from bantamnet.configfile import Tree, apply_set, merge, read_yaml, validate
-from bantamnet.data.augment import parse
+from bantamnet.data import augment, mixing, views
 from bantamnet.data.sources import SOURCES, find_source
 from bantamnet.errors import UserError, unknown
-from bantamnet.models.members import MEMBERS
+from bantamnet.models.members import FAMILIES, MEMBERS, find_member
 from bantamnet.models.own import OWN_MODELS, find_own_model
 from bantamnet.optim.own import OWN_OPTIMIZERS, SHIPPED, find_own_optimizer
 from bantamnet.runs.own import beside, take_files
@@ -41,18 +42,19 @@ def find(name: str) -> Found:
     if path.is_dir():
         if (path / "config.yaml").is_file():
             return Found("run", name, path)
-        if name not in recipe_names() and name not in MEMBERS and name not in OWN_MODELS:
+        if name not in recipe_names() and not find_member(name) and name not in OWN_MODELS:
             raise UserError(f"{name} is a folder, but no run directory (it has no config.yaml)")
     elif path.exists():
         return Found("recipe" if path.suffix in (".yaml", ".yml") else "model file", name, path)
     if name in recipe_names():
         return Found("recipe", name, RECIPES / f"{name}.yaml")
-    if name in MEMBERS or name in OWN_MODELS:
+    if find_member(name) or name in OWN_MODELS:
         return Found("net", name, None)
     if path.suffix or "/" in name:
         raise UserError(f"{name}: no such file or folder")
     raise UserError(
-        unknown("name", name, [*recipe_names(), *MEMBERS, *OWN_MODELS]) + "; a path to a run, model file or .yaml works too"
+        unknown("name", name, [*recipe_names(), *MEMBERS, *OWN_MODELS])
+        + f"; {FAMILIES}, or a path to a run, model file or .yaml work too"
     )
 
 
@@ -86,10 +88,11 @@ def complete(tree: Tree) -> Tree:
     """Fill in what a name stands for: a net's keys, a data set's mean and standard deviation, the args of what is the user's."""
     model, data = tree.get("model"), tree.get("data")
     filled = dict(tree)
-    if isinstance(model, dict) and str(model.get("name")) in MEMBERS:
-        filled["model"] = {**MEMBERS[str(model["name"])].keys, **model}
-    elif isinstance(model, dict) and str(model.get("name")) in OWN_MODELS:
-        filled["model"] = {"args": {}, **model}
+    if isinstance(model, dict):
+        with suppress(UserError):  # validation tells it, with its path
+            member = find_member(str(model.get("name")))
+            keys = member.keys if member else {"args": {}} if str(model.get("name")) in OWN_MODELS else {}
+            filled["model"] = {**keys, **model}
     groups = tree.get("optim")
     if OWN_OPTIMIZERS and isinstance(groups, dict | list):
         listed = [groups] if isinstance(groups, dict) else groups
@@ -122,12 +125,17 @@ def _with_base(tree: Tree, path: Path, above: tuple[str, ...]) -> Tree:
 
 
 def _known_net(name: str) -> None:
-    if name not in MEMBERS and not name.startswith("custom"):
-        raise UserError(unknown("net", name, [*MEMBERS, *OWN_MODELS]) + "; call a net of your own custom… and give all its keys")
+    if not find_member(name) and not name.startswith("custom"):
+        raise UserError(
+            unknown("net", name, [*MEMBERS, *OWN_MODELS])
+            + f"; {FAMILIES} for any depth; call a net of your own custom… and give all its keys"
+        )
 
 
 CHECKS: dict[str, Any] = {
-    "augment": parse,
+    "augment": augment.parse,
+    "mix": mixing.parse,
+    "tta": views.read_views,
     "data": find_source,
     "model": _known_net,
     "own model": find_own_model,

@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from bantamnet.errors import UserError
+from bantamnet.errors import UserError, WriteError
 
 HEADER_KEY = "bantamnet"
 
@@ -79,23 +79,27 @@ def _read_header(path: Path) -> tuple[dict[str, Any], str, str]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write to a temporary name, flush, rename, flush the folder."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    """Write to a temporary name, flush, rename, flush the folder; raises `WriteError` and leaves nothing half written."""
+    temporary: Path | None = None
     try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        temporary = Path(name)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise WriteError(path, error) from None
     finally:
-        os.close(folder)
+        if temporary:
+            temporary.unlink(missing_ok=True)
 
 
 def _umask() -> int:

@@ -55,15 +55,41 @@ def save_checkpoint(folder: Path, setup: Setup, state: State) -> Path:
         "own_optimizers": own_optimizers,
         "seconds": state.seconds,
         "precision": setup.precision,
-        "fingerprint": setup.splits["train"].fingerprint,
+        "identity": identity(setup),
     }
-    try:
-        write_tensors(path, tensors, header)
-    except OSError as error:
-        raise UserError(f"cannot write the checkpoint {path}: {error}; earlier checkpoints are untouched") from None
+    write_tensors(path, tensors, header)
     for old in list_checkpoints(folder)[: -setup.config.checkpoint.keep]:
         old.unlink(missing_ok=True)
     return path
+
+
+def identity(setup: Setup) -> dict[str, Any]:
+    """What must be the same for a run to go on: every key that its steps depend on, the classes, the training images."""
+    free = {"about", "assumed", "claims", "checkpoint", "device", "precision", "init"}
+    keys = {key: value for key, value in setup.config.dump().items() if key not in free}
+    train = setup.splits["train"]
+    return {**keys, "class_names": list(train.class_names), "data fingerprint": train.fingerprint}
+
+
+def refuse_another_run(path: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raise `UserError` naming the first field that differs between a checkpoint's identity and the run's."""
+    field, was, found = _first_difference(then, now)
+    if field:
+        raise UserError(f"{path} belongs to another run: {field} was {was!r} and is {found!r} now; put it back, or train anew")
+
+
+def _first_difference(then: Any, now: Any, path: str = "") -> tuple[str, Any, Any]:
+    """(path, old, new) of the first value that differs, or three empty words; nested keys and list entries are looked into."""
+    if then == now:
+        return "", "", ""
+    if isinstance(then, dict) and isinstance(now, dict):
+        pairs = {key: (then.get(key), now.get(key)) for key in {**then, **now}}
+    elif isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
+        pairs = {str(index): pair for index, pair in enumerate(zip(then, now, strict=True))}
+    else:
+        return path, then, now
+    key, (old, new) = next((key, pair) for key, pair in pairs.items() if pair[0] != pair[1])
+    return _first_difference(old, new, f"{path}.{key}" if path else str(key))
 
 
 def load_newest(folder: Path, setup: Setup, state: State) -> tuple[Path | None, list[str]]:
@@ -81,8 +107,7 @@ def load_newest(folder: Path, setup: Setup, state: State) -> tuple[Path | None, 
             raise UserError(f"{path} is a file of bantamnet's, but no checkpoint; move it away")
         if header["precision"] != setup.precision:
             warnings.append(f"the run computed in {header['precision']}, and goes on in {setup.precision}: its end will differ")
-        if header["fingerprint"] != setup.splits["train"].fingerprint:
-            raise UserError(f"{path}: the run was trained on other images than those found now")
+        refuse_another_run(path, header["identity"], identity(setup))
         _restore(tensors, header, setup, state)
         return path, warnings
     if warnings:

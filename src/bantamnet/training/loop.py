@@ -45,7 +45,8 @@ def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop:
                 state.ema.update(state.net, state.step)
             state.step += 1
             with torch.no_grad():
-                correct = (logits.argmax(1) == targets).sum()
+                labels = targets if targets.ndim == 1 else targets.argmax(1)
+                correct = (logits.argmax(1) == labels).sum()
                 state.totals += torch.stack([loss.double() * len(targets), correct, torch.full_like(correct, len(targets))])
             unchecked.append(loss.detach())
             if len(unchecked) >= check_every:
@@ -84,24 +85,31 @@ def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop:
 def batches(setup: Setup, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor, float]]:
     """This rank's (normalised images, targets, share of the loss) of each step of an epoch, from `first_step` on.
 
-    What a sample sees is drawn for the whole epoch at once, so it depends on the seed and the epoch alone.
+    Targets are int64 (N,), or where batches are mixed float32 (N, classes). What a sample sees is drawn for the whole epoch
+    at once, so it depends on the seed and the epoch alone.
     """
-    config, split, device = setup.config, setup.splits["train"], setup.device
+    config, split, device, ranks = setup.config, setup.splits["train"], setup.device, setup.ranks
     order = torch.randperm(len(split), generator=generator(config.seed, "order", epoch))
     drawn = setup.augmentation.draw(len(split), config.seed, epoch, device=device)
-    whole = order.split(config.batch_size)[first_step : setup.steps_per_epoch]
+    whole = order.split(config.batch_size)[: setup.steps_per_epoch]
+    mixed = setup.mixing.draw([len(step) for step in whole], config.seed, epoch) if setup.mixing else None
     layout = memory_format(device, setup.precision)
     chunk = CHUNK[device.type]
     per_chunk = max(1, chunk // config.batch_size)
-    for start in range(0, len(whole), per_chunk):
+    for start in range(first_step, len(whole), per_chunk):
         steps = whole[start : start + per_chunk]
-        mine = [setup.ranks.shard(step) for step in steps]
-        indices = torch.cat(mine).to(device)
+        # A partner may be another rank's sample, so every rank makes the whole batch where batches are mixed.
+        loaded = steps if mixed else [ranks.shard(step) for step in steps]
+        indices = torch.cat(loaded).to(device)
         augmented = [setup.augmentation.apply(split.gather(part), rows(drawn, part)) for part in indices.split(chunk)]
-        images = setup.preprocessing.normalize(torch.cat(augmented), layout)
-        sizes = [len(part) for part in mine]
-        shares = [len(part) * setup.ranks.size / len(step) for part, step in zip(mine, steps, strict=True)]
-        yield from zip(images.split(sizes), split.labels[indices].split(sizes), shares, strict=True)
+        images, targets = setup.preprocessing.normalize(torch.cat(augmented), layout), split.labels[indices]
+        if mixed:
+            chosen = range(start, start + len(steps))
+            images, targets = setup.mixing.apply(images, targets, len(split.class_names), mixed, chosen)
+        sizes = [len(part) for part in loaded]
+        for step, *batch in zip(steps, images.split(sizes), targets.split(sizes), strict=True):
+            mine, wanted = (ranks.shard(part) for part in batch) if mixed else batch
+            yield mine, wanted, len(mine) * ranks.size / len(step)
 
 
 def validate(setup: Setup, state: State, epoch: int, progress: Progress) -> dict[str, Any] | None:

@@ -13,6 +13,6 @@ class Classification:
     label_smoothing: float = 0.0
 
     def __call__(self, net: nn.Module, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """(loss scalar float32, logits float32 (N, classes)); `targets` int64 (N,)."""
+        """(loss scalar float32, logits float32 (N, classes)); `targets` int64 (N,), or shares float32 (N, classes)."""
         logits = net(images).float()
         return F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing), logits

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from bantamnet.config import RunConfig
-from bantamnet.data.augment import Augmentation, parse
+from bantamnet.data import augment, mixing
 from bantamnet.data.preprocess import Preprocessing
 from bantamnet.data.split import Split
 from bantamnet.errors import UserError
@@ -55,7 +55,8 @@ class Setup:
     device: torch.device
     precision: str
     ranks: Ranks
-    augmentation: Augmentation
+    augmentation: augment.Augmentation
+    mixing: mixing.Mixing
     preprocessing: Preprocessing
     task: Classification
     steps_per_epoch: int
@@ -99,7 +100,8 @@ def prepare(
         device=device,
         precision=precision,
         ranks=ranks,
-        augmentation=parse(config.data.augment),
+        augmentation=augment.parse(config.data.augment),
+        mixing=mixing.parse(config.data.mix),
         preprocessing=Preprocessing(train.size, config.data.mean, config.data.std),
         task=Classification(config.label_smoothing),
         steps_per_epoch=round_steps(len(train) / config.batch_size),

@@ -1,5 +1,6 @@
 """From a config to a finished run directory."""
 
+import contextlib
 import copy
 import resource
 import sys
@@ -16,10 +17,12 @@ from bantamnet.errors import UserError
 from bantamnet.evaluate.logits import split_logits
 from bantamnet.evaluate.metrics import score
 from bantamnet.evaluate.scoring import record_test_look
+from bantamnet.evaluate.tta import ViewAverage
 from bantamnet.models.build import build_to_count
 from bantamnet.models.resnet import count_parameters
 from bantamnet.models.summary import check_budget, summarize, weight_class
 from bantamnet.runs.directory import RunDirectory, free_directory
+from bantamnet.runs.lock import hold
 from bantamnet.runs.own import check_parts, keep_copies, use_copies, with_files
 from bantamnet.runtime import (
     autocast,
@@ -78,13 +81,16 @@ def resume(path: Path, options: Options | None = None) -> RunDirectory:
 def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> RunDirectory:
     console = options.console or Console(quiet=True)
     device = pick_device(config.device)
-    with join_ranks(device) as ranks, listen(path) as stop:
+    with join_ranks(device) as ranks, listen(path) as stop, contextlib.ExitStack() as held:
         run = RunDirectory(path)
+        if ranks.main and resuming:
+            held.enter_context(hold(path))
         begun = resuming and bool(list_checkpoints(run.checkpoints))
         setup, state = prepare(config, options.data_dir, device, ranks, with_init=not begun)
         if ranks.main and not resuming:
             RunDirectory.create(path, config, options.command or command_line())
             keep_copies(path, config)
+            held.enter_context(hold(path))
         ranks.wait()
         if resuming:
             checkpoint, warnings = load_newest(run.checkpoints, setup, state)
@@ -176,8 +182,9 @@ def finish(setup: Setup, state: State, run: RunDirectory) -> None:
         if name not in setup.splits or (name == "val" and config.data.val.source == "test"):
             continue
         split = setup.splits[name]
-        logits = split_logits(net, split, setup.preprocessing, precision=setup.precision)
-        about = {"split": name, "tta": "none", "precision": setup.precision, "digest": weights_digest}
+        average = ViewAverage(config.tta)
+        logits = split_logits(net, split, setup.preprocessing, precision=setup.precision, tta=average)
+        about = {"split": name, **average.figures(), "precision": setup.precision, "digest": weights_digest}
         figures.append({**about, **score(logits, split.labels), "fingerprint": split.fingerprint})
         run.write_predictions(name, logits.cpu(), split.labels.cpu(), split.ids, figures[-1])
     record_test_look(run, {**figures[-1], "epoch": state.best["epoch"] if state.best else 0}, "final")

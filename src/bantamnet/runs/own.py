@@ -145,8 +145,9 @@ def beside(tree: Tree, folder: Path) -> Tree:
 def take_files(tree: Tree, more: Iterable[Path] = ()) -> Tree:
     """A config's `use:` and `more` files, all of them run, with their sums; what is no list of files is left to be told."""
     use = tree.get("use") or []
-    entries = [{"file": entry} if isinstance(entry, str) else entry for entry in ([use] if isinstance(use, str) else use)]
-    if not isinstance(entries, list) or not all(isinstance(e, dict) and isinstance(e.get("file"), str) for e in entries):
+    listed = [use] if isinstance(use, str) else use
+    entries = [{"file": entry} if isinstance(entry, str) else entry for entry in listed] if isinstance(listed, list) else [None]
+    if not all(isinstance(entry, dict) and isinstance(entry.get("file"), str) for entry in entries):
         return tree
     taken: dict[str, Tree] = {}
     for entry in [*entries, *({"file": str(path)} for path in more)]:

@@ -56,7 +56,19 @@ def test_imports_only_go_down() -> None:
 
 
 def test_help_does_not_import_pytorch() -> None:
-    verbs = ["", "train", "evaluate", "predict", "summary", "runs", "recipes", "recipes list", "recipes show", "recipes copy"]
+    verbs = [
+        "",
+        "train",
+        "evaluate",
+        "predict",
+        "summary",
+        "runs",
+        "recipes",
+        "recipes list",
+        "recipes show",
+        "recipes copy",
+        "import",
+    ]
     program = (
         "import sys\nfrom typer.testing import CliRunner\nfrom bantamnet.cli.app import app\n"
         f"for verb in {verbs!r}:\n"

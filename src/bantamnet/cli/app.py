@@ -151,6 +151,29 @@ def summary(
     show.either(json, describe(name, sets or [], size), show.layers)
 
 
+@app.command("import", epilog="Example: bantamnet import ckpt.pth --as resnet18 --out resnet18.safetensors")
+def import_(
+    weights: Annotated[Path, typer.Argument(metavar="FILE.pth", help="A state dict, or a checkpoint that holds one.")],
+    name: Annotated[str, typer.Option("--as", metavar="NET|RECIPE", help="The net that the weights are of.")],
+    out: Annotated[Path, typer.Option(help="Model file to write.")],
+    sets: Set = None,
+    rules: Annotated[
+        Path | None, typer.Option("--map", metavar="FILE.yaml", help="Regular expressions that rewrite names.")
+    ] = None,
+    classes: Annotated[str, typer.Option(help="Data set whose classes these are, and that it is scored on.")] = "cifar10",
+    mean: Annotated[tuple[float, float, float] | None, typer.Option(help="Mean of pixels in [0, 1], per channel.")] = None,
+    std: Annotated[tuple[float, float, float] | None, typer.Option(help="Their standard deviation, per channel.")] = None,
+    use: Use = None,
+    json: Json = False,
+) -> None:
+    """Make a model file of weights that were trained elsewhere, as by kuangliu/pytorch-cifar."""
+    from bantamnet.runs.importing import import_weights
+
+    run_own_code(use)
+    facts = import_weights(weights, name, out, sets=sets or [], classes=classes, mean=mean, std=std, rules_file=rules)
+    show.either(json, facts, show.imported)
+
+
 @app.command(epilog="Example: bantamnet runs --sort test")
 def runs(
     folder: Annotated[Path, typer.Argument(help="Where the runs are.")] = Path("runs"),

@@ -44,12 +44,15 @@ def train(
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")] = None,
     data_dir: DataDir = None,
     device: Annotated[str | None, typer.Option(help="Short for --set device=auto|cpu|cuda.")] = None,
+    rank_timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds after which a silent rank of several counts as lost.")
+    ] = 600,
     json: Json = False,
 ) -> None:
     """Train a recipe, then score it once on the test images."""
     import bantamnet
     from bantamnet.runs.lookup import resolve
-    from bantamnet.runtime import is_main_process
+    from bantamnet.runtime import LostRankError, is_main_process
     from bantamnet.training.checkpoints import NonFiniteError
     from bantamnet.training.signals import Stopped
     from bantamnet.training.train import Options
@@ -60,7 +63,7 @@ def train(
         raise UserError("name what to train: a recipe (`bantamnet recipes` lists them), or --resume RUN; one of the two")
     if resume and (given or out):
         raise UserError("--resume goes on with the run's own config; only --data-dir, --use and --json go with it")
-    options = Options(data_dir=data_dir, console=show.console(stderr=json))
+    options = Options(data_dir=data_dir, console=show.console(stderr=json), rank_timeout=rank_timeout)
     try:
         if resume:
             run_own_code(use)
@@ -68,9 +71,13 @@ def train(
         else:
             assert recipe is not None
             run = bantamnet.train(resolve(recipe, given, use or []), out=out, options=options)
-    except (NonFiniteError, Stopped) as error:
-        print(f"{'error: ' if isinstance(error, NonFiniteError) else ''}{error}", file=sys.stderr)
-        raise typer.Exit(128 + error.signum if isinstance(error, Stopped) else 3) from None
+    except Stopped as stopped:
+        if is_main_process():
+            print(stopped, file=sys.stderr)
+        raise typer.Exit(128 + stopped.signum) from None
+    except (NonFiniteError, LostRankError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(3 if isinstance(error, NonFiniteError) else 4) from None
     if is_main_process():
         summary = run.summary()
         assert summary is not None
@@ -93,11 +100,13 @@ def evaluate(
 ) -> None:
     """Score a model on a split of the data it was trained for."""
     from bantamnet.evaluate.scoring import evaluate as score_model
+    from bantamnet.runtime import is_main_process
 
     run_own_code(use)
     figures = score_model(model, split, tta, data_dir, device, tta_average=tta_average, tta_below=tta_below)
-    show.warn_of_equal_views(figures)
-    show.either(json, figures, show.evaluation)
+    if is_main_process():
+        show.warn_of_equal_views(figures)
+        show.either(json, figures, show.evaluation)
 
 
 @app.command(epilog="Example: bantamnet predict runs/quickstart examples/digits --top 3")

@@ -16,6 +16,7 @@ from bantamnet.evaluate.metrics import per_class, score
 from bantamnet.evaluate.tta import chosen_tta
 from bantamnet.runs.directory import RunDirectory, append_line
 from bantamnet.runs.own import require
+from bantamnet.runtime import join_ranks, pick_device
 
 
 def load_splits(config: RunConfig | Imported, data_dir: Path | None) -> dict[str, Split]:
@@ -42,7 +43,8 @@ def evaluate(
     """Figures of a run's model, or of a model file, on `train`, `val` or `test` of the data it was trained for.
 
     `precision` is that of the run's own figures unless said otherwise, so that the same weights give the same figures.
-    `tta` is as in `Classifier.logits`; `tta_average` and `tta_below` change what it says.
+    Ranks that `torchrun` started share the images. `tta` is as in `Classifier.logits`; `tta_average` and `tta_below` change
+    what it says.
     """
     classifier = load_classifier(path, device, precision)
     config = validate_origin(classifier.info.config, str(path))
@@ -54,7 +56,9 @@ def evaluate(
     split = splits[split_name]
     if split.class_names != classifier.info.class_names:
         raise UserError(f"{path}: its classes are not those of {config.data.name}")
-    logits = split_logits(classifier.net, split, classifier.info.preprocessing, precision=classifier.precision, tta=average)
+    preprocessing = classifier.info.preprocessing
+    with join_ranks(pick_device(device)) as ranks:
+        logits = split_logits(classifier.net, split, preprocessing, precision=classifier.precision, tta=average, ranks=ranks)
     figures = {
         "model": str(path),
         "data": config.data.name,
@@ -70,7 +74,7 @@ def evaluate(
     }
     looks_at_test = split_name == "test" or (split_name == "val" and config.data.val.source == "test")
     folder = path if path.is_dir() else path.parent
-    if looks_at_test and (folder / "config.yaml").is_file():
+    if looks_at_test and ranks.main and (folder / "config.yaml").is_file():
         try:
             record_test_look(RunDirectory(folder), figures, "evaluate")
         except WriteError as error:

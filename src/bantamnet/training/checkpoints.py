@@ -32,7 +32,8 @@ def save_checkpoint(folder: Path, setup: Setup, state: State) -> Path:
     """
     if not all(bool(p.isfinite().all()) for p in state.net.parameters()):
         raise NonFiniteError(f"a weight is NaN or infinite after step {state.step}")
-    totals = setup.ranks.sum(state.totals.clone())
+    totals = setup.ranks.gather(state.totals)
+    generators = {name: setup.ranks.gather(value) for name, value in rng_state(setup.device).items()}
     path = folder / f"step-{state.step}.safetensors"
     if not setup.ranks.main:
         return path
@@ -41,8 +42,8 @@ def save_checkpoint(folder: Path, setup: Setup, state: State) -> Path:
         "optim": state.optimizers.tensors(),
         "ema": state.ema.net.state_dict() if state.ema else {},
         "best": state.best_weights,
-        "rng": rng_state(setup.device),
-        "train": {"totals": totals},
+        "rng": {f"{name}/{rank}": value for name, values in generators.items() for rank, value in enumerate(values)},
+        "train": {"totals": torch.stack(totals)},
     }
     parts["own"], own_optimizers = state.optimizers.own_state()
     tensors = {f"{part}:{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
@@ -55,6 +56,7 @@ def save_checkpoint(folder: Path, setup: Setup, state: State) -> Path:
         "own_optimizers": own_optimizers,
         "seconds": state.seconds,
         "precision": setup.precision,
+        "ranks": setup.ranks.size,
         "identity": identity(setup),
     }
     write_tensors(path, tensors, header)
@@ -107,6 +109,11 @@ def load_newest(folder: Path, setup: Setup, state: State) -> tuple[Path | None, 
             raise UserError(f"{path} is a file of bantamnet's, but no checkpoint; move it away")
         if header["precision"] != setup.precision:
             warnings.append(f"the run computed in {header['precision']}, and goes on in {setup.precision}: its end will differ")
+        if header["ranks"] != setup.ranks.size:
+            warnings.append(
+                f"the run was on {header['ranks']} rank(s), and goes on with {setup.ranks.size}: the same samples in the same "
+                "batches, but sums are rounded and dropout is drawn differently, so its end will differ a little"
+            )
         refuse_another_run(path, header["identity"], identity(setup))
         _restore(tensors, header, setup, state)
         return path, warnings
@@ -126,10 +133,13 @@ def _restore(tensors: dict[str, Tensor], header: dict[str, Any], setup: Setup, s
     state.optimizers.load(parts.get("optim", {}), header["plateaus"])
     state.optimizers.load_own(parts.get("own", {}), header.get("own_optimizers", {}))
     state.best_weights = parts.get("best", {})
-    if setup.ranks.main:  # the other ranks go on from generators of their own, and add nothing to the totals twice
-        set_rng_state(parts["rng"], setup.device)
-        state.totals.copy_(parts["train"]["totals"])
+    rank, totals = setup.ranks.rank, parts["train"]["totals"]
+    if header["ranks"] == setup.ranks.size:
+        mine = {name.split("/")[0]: value for name, value in parts["rng"].items() if name.endswith(f"/{rank}")}
+        set_rng_state(mine, setup.device)
+        state.totals.copy_(totals[rank])
     else:
-        torch.manual_seed(key(setup.config.seed, "dropout", setup.ranks.rank, header["step"]))
+        torch.manual_seed(key(setup.config.seed, "dropout", rank, header["step"]))
+        state.totals.copy_(totals.sum(0) if setup.ranks.main else torch.zeros(3))
     state.step, state.epochs_done = header["step"], header["epochs_done"]
     state.best, state.seconds = header["best"], header["seconds"]

@@ -16,6 +16,7 @@ from bantamnet.data.split import Split
 from bantamnet.errors import UserError
 from bantamnet.evaluate.scoring import load_splits
 from bantamnet.models.build import build, differing
+from bantamnet.models.syncnorm import synchronise
 from bantamnet.optim.ema import Ema
 from bantamnet.optim.groups import Optimizers
 from bantamnet.runs.modelfile import load_model
@@ -93,6 +94,11 @@ def prepare(
         raise UserError(
             f"batch_size: {config.batch_size} is more than the {len(train)} training images; with drop_last no batch is left"
         )
+    if min(config.batch_size, len(train) % config.batch_size or config.batch_size) < ranks.size and not config.drop_last:
+        raise UserError(
+            f"batch_size: the last batch of an epoch has {len(train) % config.batch_size or config.batch_size} images for "
+            f"{ranks.size} ranks; choose another batch_size, or drop_last=true"
+        )
     round_steps = math.floor if config.drop_last else math.ceil
     setup = Setup(
         config=config,
@@ -107,6 +113,8 @@ def prepare(
         steps_per_epoch=round_steps(len(train) / config.batch_size),
     )
     net = build_net(config, len(train.class_names), with_init).to(device, memory_format=memory_format(device, precision))  # type: ignore[call-overload]
+    if ranks.size > 1 and config.sync_batchnorm:
+        net = synchronise(net, device)
     torch.manual_seed(key(config.seed, "dropout", ranks.rank))
     state = State(
         net=net,

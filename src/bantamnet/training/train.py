@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import os
 import resource
 import sys
 import time
@@ -51,6 +52,8 @@ class Options:
     """Where to talk; None for silence."""
     command: str = ""
     """Recorded as how to repeat the run; empty takes the command line of this process."""
+    rank_timeout: float = 600
+    """Seconds after which a rank that the others wait for counts as lost."""
 
 
 def train(config: RunConfig, out: Path | None = None, options: Options | None = None) -> RunDirectory:
@@ -60,7 +63,12 @@ def train(config: RunConfig, out: Path | None = None, options: Options | None = 
     net = build_to_count(config.model, len(find_source(config.data.name).class_names))
     check_budget(net, config.max_parameters)
     check_parts(config, net)
+    max_restarts, restarts = (int(os.environ.get(f"TORCHELASTIC_{name}", "0")) for name in ("MAX_RESTARTS", "RESTART_COUNT"))
+    if max_restarts and out is None:
+        raise UserError("--max-restarts: name the run directory with --out, so that a restart finds it")
     path = out or free_directory(Path("runs"), config.name)
+    if restarts and (path / "config.yaml").is_file():
+        return resume(path, options)
     RunDirectory.refuse_used(path)
     return _run(config, path, options, resuming=False)
 
@@ -81,7 +89,7 @@ def resume(path: Path, options: Options | None = None) -> RunDirectory:
 def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> RunDirectory:
     console = options.console or Console(quiet=True)
     device = pick_device(config.device)
-    with join_ranks(device) as ranks, listen(path) as stop, contextlib.ExitStack() as held:
+    with join_ranks(device, options.rank_timeout) as ranks, listen(path) as stop, contextlib.ExitStack() as held:
         run = RunDirectory(path)
         if ranks.main and resuming:
             held.enter_context(hold(path))

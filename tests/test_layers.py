@@ -9,11 +9,11 @@ import bantamnet
 
 SOURCE = Path(bantamnet.__file__).parent
 LAYERS = {
-    "errors": 0, "config": 0, "configfile": 0, "runtime": 0,
+    "errors": 0, "config": 0, "configfile": 0, "runtime": 0, "machine": 0,
     "models": 1, "data": 1, "optim": 1,
     "runs": 2, "evaluate": 2,
     "training": 3,
-    "report": 4,
+    "report": 4, "bench": 4,
     "cli": 5, "__main__": 6, "__init__": 5,
 }  # fmt: skip
 SIDEWAYS = {("evaluate", "runs"), ("__init__", "cli"), ("cli", "__init__")}
@@ -63,6 +63,8 @@ def test_help_does_not_import_pytorch() -> None:
         "predict",
         "summary",
         "runs",
+        "check",
+        "doctor",
         "recipes",
         "recipes list",
         "recipes show",

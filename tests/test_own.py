@@ -31,6 +31,7 @@ from bantamnet.runs.lookup import resolve
 from bantamnet.runs.modelfile import load_model
 from bantamnet.runs.tensorfile import read_tensors, write_tensors
 from bantamnet.training import train
+from bantamnet.training.refit import refit_config
 from bantamnet.training.signals import Stopped
 from conftest import invoke, tiny
 from same_run import assert_same_run, stopping_after
@@ -226,6 +227,15 @@ def test_a_stopped_run_goes_on_bit_for_bit(place: Path, monkeypatch: pytest.Monk
     forget()
     bantamnet.resume("parts")
     assert_same_run(whole, place / "parts")
+
+
+def test_a_refit_takes_the_runs_own_copy(place: Path) -> None:
+    bantamnet.train("mine.yaml", {"epochs": 1}, out="run")
+    forget()
+    Path("mine.py").write_text("raise SystemExit('changed since')")
+    refit = bantamnet.train(refit_config(Path("run")), out="refit")
+    assert refit.config().use[0].sha256 == own.hashlib.sha256((place / "refit/own/mine.py").read_bytes()).hexdigest()
+    assert (place / "refit/own/mine.py").read_text() == SMALL and (refit.summary() or {})["label"] == "final"
 
 
 def test_own_parts_equal_shipped_ones_bit_for_bit(tmp_path: Path) -> None:

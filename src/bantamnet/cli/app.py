@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bantamnet.cli import show
+from bantamnet.cli import show, verdicts
 from bantamnet.errors import UserError
 
 app = typer.Typer(
@@ -42,6 +42,12 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Run directory (default: runs/NAME, numbered where taken).")] = None,
     use: Use = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")] = None,
+    refit: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Train a finished run's recipe on all images, as long as validation chose.")
+    ] = None,
+    time_budget: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Fit training and scoring into 90s, 20m, 1h30m or 1:30:00.")
+    ] = None,
     data_dir: DataDir = None,
     device: Annotated[str | None, typer.Option(help="Short for --set device=auto|cpu|cuda.")] = None,
     rank_timeout: Annotated[
@@ -54,20 +60,25 @@ def train(
     from bantamnet.runs.lookup import resolve
     from bantamnet.runtime import LostRankError, is_main_process
     from bantamnet.training.checkpoints import NonFiniteError
+    from bantamnet.training.refit import refit_config
     from bantamnet.training.signals import Stopped
     from bantamnet.training.train import Options
 
-    short = {"epochs": epochs, "seed": seed, "device": device}
+    short = {"epochs": epochs, "seed": seed, "device": device, "time_budget": time_budget and f"'{time_budget}'"}
     given = [*(sets or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
-    if (recipe is None) == (resume is None):
-        raise UserError("name what to train: a recipe (`bantamnet recipes` lists them), or --resume RUN; one of the two")
+    if sum(what is not None for what in (recipe, resume, refit)) != 1:
+        raise UserError("name what to train: a recipe (`bantamnet recipes` lists them), --resume RUN or --refit RUN; one of them")
     if resume and (given or out):
         raise UserError("--resume goes on with the run's own config; only --data-dir, --use and --json go with it")
+    if refit and (sets or epochs is not None or device or time_budget):
+        raise UserError("--refit takes the run's recipe as it is; only --seed, --out, --data-dir and --json go with it")
     options = Options(data_dir=data_dir, console=show.console(stderr=json), rank_timeout=rank_timeout)
     try:
         if resume:
             run_own_code(use)
             run = bantamnet.resume(resume, options)
+        elif refit:
+            run = bantamnet.train(refit_config(refit, seed), out=out, options=options)
         else:
             assert recipe is not None
             run = bantamnet.train(resolve(recipe, given, use or []), out=out, options=options)
@@ -84,6 +95,46 @@ def train(
         for figures in summary["figures"].values():
             show.warn_of_equal_views(figures)
         show.either(json, {"run": str(run.path), **summary}, show.finished)
+
+
+@app.command(epilog="Example: bantamnet check resnet8-tiny --quick")
+def check(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE|FILE.yaml", help="A recipe's name, or your own.")],
+    sets: Set = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer steps; no batch whose step takes long.")] = False,
+    use: Use = None,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the plot of the range test goes.")] = Path(),
+    data_dir: DataDir = None,
+    device: Annotated[str | None, typer.Option(help="Short for --set device=auto|cpu|cuda.")] = None,
+    json: Json = False,
+) -> None:
+    """Try a recipe before its long run: learns a batch? good rate? largest batch? how long? Exit code 1 where it cannot learn."""
+    from bantamnet.report.range_plot import save_range_plot
+    from bantamnet.runs.lookup import resolve
+    from bantamnet.training.check import check as check_recipe
+
+    config = resolve(recipe, [*(sets or []), *([f"device={device}"] if device else [])], use or [])
+    told = show.console(stderr=True)
+    facts = check_recipe(config, data_dir, quick, lambda text: told.print(text, style="dim"))
+    facts["lr_range"]["plot"] = str(save_range_plot(facts["lr_range"], config.name, out))
+    show.either(json, facts, verdicts.checked)
+    if not facts["passed"]:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: bantamnet doctor --data-dir ~/data")
+def doctor(
+    data_dir: DataDir = None,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where runs are to be written.")] = Path("runs"),
+    json: Json = False,
+) -> None:
+    """Say what this machine can do and what slows it down. Exit code 1 where training is impossible."""
+    from bantamnet.bench.doctor import examine
+
+    facts = examine(data_dir, out)
+    show.either(json, facts, verdicts.examined)
+    if not facts["can_train"]:
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: bantamnet evaluate runs/quickstart --tta hflip")

@@ -87,6 +87,15 @@ def finished(facts: Facts) -> None:
     for split, figures in facts["figures"].items():
         tta = f", {views_text(figures)}" if figures["tta"] != "none" else ""
         print(f"{split:6} {figure_text(figures)}{tta}")
+    if budget := facts["time_budget"]:
+        print(
+            f"time   {budget['spent_seconds']:.0f} of {budget['budget_seconds']:g} s; {budget['steps']:,} steps "
+            f"({budget['epochs']:.2f} epochs), planned at first {budget['planned_steps']:,}; a second run would differ"
+        )
+    if origin := facts["refit_of"]:
+        print(
+            f"refit  of {origin['run']}, which had {percent(origin['val_accuracy'])} of {origin['val_num']:,} validation images"
+        )
     print(f"label  {facts['label']}; {facts['seconds']:.0f} s, peak memory {facts['peak_memory_mb']:.0f} MB")
     print(f"run    {facts['run']}  (best.safetensors, curves.png, confusion.png)")
     print(f"next   bantamnet evaluate {facts['run']}")

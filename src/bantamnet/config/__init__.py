@@ -6,6 +6,7 @@ layer (an augmentation line, the name of a data set) are checked by functions th
 
 from bantamnet.config.claims import Claims
 from bantamnet.config.data import Data, Validation
+from bantamnet.config.ending import Refit
 from bantamnet.config.model import Model
 from bantamnet.config.optim import Adam, AdamW, AnyGroup, Group, Sgd
 from bantamnet.config.own import AnyModel, AnyOptimizer, Imported, Origin, OwnGroup, OwnModel, Used
@@ -36,6 +37,7 @@ __all__ = [
     "OwnGroup",
     "OwnModel",
     "Plateau",
+    "Refit",
     "RunConfig",
     "Section",
     "Segment",

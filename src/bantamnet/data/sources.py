@@ -24,6 +24,8 @@ class Source:
     std: Stat
     class_names: tuple[str, ...]
     size: tuple[int, int] = (32, 32)
+    num_train: int | None = None
+    """Training images, where that is known before they are read."""
 
 
 def default_data_dir() -> Path:
@@ -140,6 +142,7 @@ SOURCES: dict[str, Source] = {
         mean=(0.305, 0.305, 0.305),
         std=(0.376, 0.376, 0.376),
         class_names=DIGITS,
+        num_train=1437,
     ),
     "cifar10": Source(
         load=lambda data_dir: _load_cifar(data_dir, "cifar10"),
@@ -147,6 +150,7 @@ SOURCES: dict[str, Source] = {
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.2470, 0.2435, 0.2616),
         class_names=CIFAR10,
+        num_train=50_000,
     ),
     "cifar100": Source(
         load=lambda data_dir: _load_cifar(data_dir, "cifar100"),
@@ -154,6 +158,7 @@ SOURCES: dict[str, Source] = {
         mean=(0.5071, 0.4865, 0.4409),
         std=(0.2673, 0.2564, 0.2762),
         class_names=CIFAR100,
+        num_train=50_000,
     ),
 }
 

@@ -61,10 +61,15 @@ def canonical(images: np.ndarray, labels: np.ndarray, class_names: tuple[str, ..
     )
 
 
+def check_held_out(count: int, num: int) -> None:
+    """Raise `UserError` unless `count` of `num` training images can be held out."""
+    if not 0 < count < num:
+        raise UserError(f"data.val.count: {count} of {num} training images cannot be held out; give 1 to {num - 1}")
+
+
 def hold_out(split: Split, count: int, seed: int) -> tuple[Split, Split]:
     """(rest, held out): `count` images drawn by `seed`, stratified, class shares rounded so that they add up."""
-    if not 0 < count < len(split):
-        raise UserError(f"data.val.count: {count} of {len(split)} training images cannot be held out; give 1 to {len(split) - 1}")
+    check_held_out(count, len(split))
     shuffled = torch.randperm(len(split), generator=generator("hold out", seed))
     by_class = [shuffled[split.labels[shuffled] == label] for label in range(len(split.class_names))]
     exact = [len(members) * count / len(split) for members in by_class]

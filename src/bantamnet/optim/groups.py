@@ -1,6 +1,6 @@
 """Which parameter is moved by which optimiser: ordered groups, the first that matches takes it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -59,6 +59,8 @@ class Optimizers:
         self.own = {index: group.name for index, group in enumerate(groups) if isinstance(group, OwnGroup)}
         self.optimizers = [make_optimizer(g, list(p.values())) for g, p in zip(groups, taken, strict=True)]
         self.rates = [LearningRate(group, steps_per_epoch, epochs) for group in groups]
+        self.position: Callable[[int], float] | None = None
+        """Where in the schedules a step is taken, in steps of `epochs` × `steps_per_epoch`; None is the step itself."""
 
     def step(self, step: int) -> None:
         """Move every group at its rate of this step (from 0), then drop the gradients."""
@@ -70,7 +72,8 @@ class Optimizers:
 
     def learning_rates(self, step: int) -> list[float]:
         """Rate of each group at this step."""
-        return [rate.at(step) for rate in self.rates]
+        position = self.position(step) if self.position else step
+        return [rate.at(position) for rate in self.rates]
 
     def observe(self, step: int, val_loss: float) -> None:
         """Tell the plateau schedules the validation loss after `step` steps."""

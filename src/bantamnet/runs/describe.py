@@ -95,7 +95,7 @@ def _run_facts(run: RunDirectory) -> dict[str, Any]:
         "name": run.path.name,
         "recipe": config.name if config else "unreadable config.yaml",
         "state": "finished" if summary else "unfinished",
-        "epochs": f"{len(lines)}/{config.epochs if config else '?'}",
+        "epochs": f"{len(lines)}/{summary.get('epochs', config.epochs if config else '?')}",
         "parameters": summary.get("parameters"),
         "val": figures.get("val", {}).get("accuracy"),
         "test": figures.get("test", {}).get("accuracy"),

@@ -90,6 +90,8 @@ def use_file(path: Path, sha256: str = "") -> str:
     Raises `UserError` where it cannot be read, fails, registers nothing, or has another sum than the one expected. What a
     failed file had registered is forgotten.
     """
+    if sha256 in _CONTENTS:
+        return sha256
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -54,6 +54,7 @@ def save_checkpoint(folder: Path, setup: Setup, state: State) -> Path:
         "best": state.best,
         "plateaus": state.optimizers.plateaus(),
         "own_optimizers": own_optimizers,
+        "pace": state.pace.state(),
         "seconds": state.seconds,
         "precision": setup.precision,
         "ranks": setup.ranks.size,
@@ -143,3 +144,4 @@ def _restore(tensors: dict[str, Tensor], header: dict[str, Any], setup: Setup, s
         state.totals.copy_(totals.sum(0) if setup.ranks.main else torch.zeros(3))
     state.step, state.epochs_done = header["step"], header["epochs_done"]
     state.best, state.seconds = header["best"], header["seconds"]
+    state.pace.load(header.get("pace"))

@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from bantamnet.models.build import architecture
 from bantamnet.runs.directory import RunDirectory
@@ -11,33 +11,43 @@ from bantamnet.runs.modelfile import ModelInfo, save_model
 from bantamnet.training.setup import Setup, State
 
 
-def keep_best(setup: Setup, state: State, epoch: int, figures: dict[str, Any] | None) -> bool:
-    """Remember these weights when they are to be chosen, the first of the highest accuracy or the last; whether they were."""
+def keep_best(setup: Setup, state: State, epoch: int, figures: dict[str, Any] | None, logits: Tensor | None = None) -> bool:
+    """Remember these weights when they are to be chosen, the first of the highest accuracy or the last; whether they were.
+
+    `logits` are what they say of the plain validation images.
+    """
     if setup.config.select == "last":
-        chosen = epoch + 1 == setup.config.epochs
+        chosen = epoch + 1 == state.pace.num_epochs(setup.steps_per_epoch)
     else:
         assert figures is not None
         chosen = state.best is None or figures["accuracy"] > state.best["accuracy"]
     if chosen:
         state.best = {"epoch": epoch + 1, "step": state.step, **(figures or {})}
         state.best_weights = {name: t.detach().clone() for name, t in state.scored_net.state_dict().items()}
+        state.best_logits = logits
     return chosen
 
 
-def write_model(setup: Setup, state: State, run: RunDirectory, figures: list[dict[str, Any]]) -> tuple[nn.Module, str]:
-    """Write best.safetensors from the chosen weights; (the net, the weights' digest)."""
+def chosen_net(state: State) -> nn.Module:
+    """A copy of the net with the chosen weights."""
+    net = copy.deepcopy(state.scored_net)
+    net.load_state_dict(state.best_weights)
+    return net
+
+
+def write_model(setup: Setup, state: State, run: RunDirectory, figures: list[dict[str, Any]]) -> str:
+    """Write best.safetensors from the chosen weights; returns the weights' digest."""
     assert state.best is not None
     config = setup.config
+    ending = f"; a time budget of {config.time_budget:g} s set the number of steps" if config.time_budget else ""
     by = {"best-val": "highest validation accuracy", "best-test": "highest test accuracy", "last": "last epoch"}
     info = ModelInfo(
         class_names=setup.splits["train"].class_names,
         preprocessing=setup.preprocessing,
-        chosen=f"epoch {state.best['epoch']} of {config.epochs}: {by[config.select]}",
+        chosen=f"epoch {state.best['epoch']} of {state.pace.num_epochs(setup.steps_per_epoch)}: {by[config.select]}{ending}",
         label=config.label,
         config=config.dump(),
         command=run.command(),
         figures=figures,
     )
-    net = copy.deepcopy(state.scored_net)
-    net.load_state_dict(state.best_weights)
-    return net, save_model(run.best, architecture(net, config.model), state.best_weights, info)
+    return save_model(run.best, architecture(state.net, config.model), state.best_weights, info)

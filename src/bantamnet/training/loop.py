@@ -21,11 +21,11 @@ from bantamnet.training.signals import Stop
 
 
 def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop: Stop) -> None:
-    """Train from where `state` stands to the last epoch; raises `NonFiniteError`, or `Stopped` after saving."""
-    config, device, ranks = setup.config, setup.device, setup.ranks
+    """Train from where `state` stands to the end of its pace; raises `NonFiniteError`, or `Stopped` after saving."""
+    config, device, ranks, pace = setup.config, setup.device, setup.ranks, state.pace
     net = over_ranks(state.net, setup).train()
     check_every = 1 if device.type == "cpu" else 50
-    clock = Clock(state)
+    clock = Clock(state, device)
     unchecked: list[Tensor] = []
 
     def checkpoint() -> None:
@@ -33,10 +33,13 @@ def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop:
         clock.update()
         save_checkpoint(run.checkpoints, setup, state)
 
-    for epoch in range(state.epochs_done, config.epochs):
+    while state.epochs_done < pace.num_epochs(setup.steps_per_epoch):
+        epoch = state.epochs_done
         first_step = state.step - epoch * setup.steps_per_epoch
         began, num_images = time.perf_counter(), 0
         for images, targets, share in batches(setup, epoch, first_step):
+            if state.step >= pace.steps:
+                break
             with autocast(device, setup.precision):
                 loss, logits = setup.task(net, images, targets)
             (loss * share).backward()
@@ -53,20 +56,23 @@ def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop:
                 check_finite(unchecked, state.step)
             num_images += len(targets) * ranks.size
             progress.advance(len(targets) * ranks.size)
+            if pace.look(state.step, clock.read):
+                progress.total = setup.work(pace.steps)
             every = config.checkpoint.every_steps
             if stop.requested(ranks) or (every and state.step % every == 0):
                 checkpoint()
                 stop.leave()
 
         train_seconds = time.perf_counter() - began
+        pace.pause(state.step, clock.read)
         learning_rates = state.optimizers.learning_rates(state.step - 1)
-        figures = validate(setup, state, epoch, progress)
+        figures, val_logits = validate(setup, state, epoch, progress)
         if figures and ranks.main and config.data.val.source == "test":
             record_test_look(run, {**figures, "epoch": epoch + 1, "precision": setup.precision}, "after an epoch")
         if figures:
             check_finite([torch.tensor(figures["nll"])], state.step)
             state.optimizers.observe(state.step, figures["nll"])
-        chosen = keep_best(setup, state, epoch, figures)
+        chosen = keep_best(setup, state, epoch, figures, val_logits)
         line = epoch_line(setup, state, epoch, learning_rates, figures)
         state.totals.zero_()
         state.epochs_done = epoch + 1
@@ -77,9 +83,11 @@ def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop:
         checkpoint()
         if chosen and ranks.main:
             write_model(setup, state, run, [])
+        pace.go_on(clock.read)
         progress.epoch(line)
         if stop.requested(ranks):
             stop.leave()
+    clock.update()
 
 
 def batches(setup: Setup, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor, float]]:
@@ -95,9 +103,8 @@ def batches(setup: Setup, epoch: int, first_step: int = 0) -> Iterator[tuple[Ten
     mixed = setup.mixing.draw([len(step) for step in whole], config.seed, epoch) if setup.mixing else None
     layout = memory_format(device, setup.precision)
     chunk = CHUNK[device.type]
-    per_chunk = max(1, chunk // config.batch_size)
-    for start in range(first_step, len(whole), per_chunk):
-        steps = whole[start : start + per_chunk]
+    for start in range(first_step, len(whole), setup.steps_per_chunk):
+        steps = whole[start : start + setup.steps_per_chunk]
         # A partner may be another rank's sample, so every rank makes the whole batch where batches are mixed.
         loaded = steps if mixed else [ranks.shard(step) for step in steps]
         indices = torch.cat(loaded).to(device)
@@ -112,10 +119,10 @@ def batches(setup: Setup, epoch: int, first_step: int = 0) -> Iterator[tuple[Ten
             yield mine, wanted, len(mine) * ranks.size / len(step)
 
 
-def validate(setup: Setup, state: State, epoch: int, progress: Progress) -> dict[str, Any] | None:
-    """Figures on the validation images, or None where there are none."""
+def validate(setup: Setup, state: State, epoch: int, progress: Progress) -> tuple[dict[str, Any] | None, Tensor | None]:
+    """(figures on the validation images or None where there are none, the logits of plain ones)."""
     if "val" not in setup.splits:
-        return None
+        return None, None
     split, augmentation = setup.splits["val"], setup.augmentation
     transform = None
     if setup.config.data.val.augment:
@@ -133,7 +140,8 @@ def validate(setup: Setup, state: State, epoch: int, progress: Progress) -> dict
         transform=transform,
         advance=progress.advance_scoring,
     )
-    return score(logits, split.labels)
+    # Ranks score other batches than the one process that scores at the end, and may round differently.
+    return score(logits, split.labels), logits if transform is None and setup.ranks.size == 1 else None
 
 
 def epoch_line(
@@ -166,9 +174,17 @@ def check_finite(losses: list[Tensor], step: int) -> None:
 class Clock:
     """Adds the wall time since it was made to `state.seconds`."""
 
-    def __init__(self, state: State) -> None:
-        self.state, self.before, self.began = state, state.seconds, time.perf_counter()
+    def __init__(self, state: State, device: torch.device) -> None:
+        self.state, self.device = state, device
+        self.before, self.began = state.seconds, time.perf_counter()
 
     def update(self) -> None:
         """Bring the state's seconds up to now."""
         self.state.seconds = self.before + time.perf_counter() - self.began
+
+    def read(self) -> float:
+        """The state's seconds, brought up to when the device has done all that it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.update()
+        return self.state.seconds

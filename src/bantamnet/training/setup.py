@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from bantamnet.config import RunConfig
 from bantamnet.data import augment, mixing
+from bantamnet.data.augment import CHUNK
 from bantamnet.data.preprocess import Preprocessing
 from bantamnet.data.split import Split
 from bantamnet.errors import UserError
@@ -22,6 +23,8 @@ from bantamnet.optim.groups import Optimizers
 from bantamnet.runs.modelfile import load_model
 from bantamnet.runtime import Ranks, key, memory_format, pick_precision
 from bantamnet.training.losses import Classification
+from bantamnet.training.pace import Pace, TimeBudget
+from bantamnet.training.progress import SCORING_COST
 
 
 @dataclass
@@ -33,11 +36,15 @@ class State:
     ema: Ema | None
     totals: Tensor
     """float64 (3,): sum of losses, correct, images, of this rank since the epoch began."""
+    pace: Pace
+    """How many steps there are, and how far in the schedule each one is."""
     step: int = 0
     epochs_done: int = 0
     best: dict[str, Any] | None = None
     """Validation figures of the chosen epoch so far."""
     best_weights: dict[str, Tensor] = field(default_factory=dict)
+    best_logits: Tensor | None = None
+    """What they say of the plain validation images, so that these need not be scored again; None after a resume."""
     seconds: float = 0.0
     """Wall time spent, over all resumes."""
 
@@ -64,8 +71,18 @@ class Setup:
 
     @property
     def num_steps(self) -> int:
-        """Steps of the whole run."""
+        """Steps that the config's epochs take: the run's own, unless it is stretched or shrunk into others (see `State.pace`)."""
         return self.config.epochs * self.steps_per_epoch
+
+    @property
+    def steps_per_chunk(self) -> int:
+        """Steps whose images are augmented together."""
+        return max(1, CHUNK[self.device.type] // self.config.batch_size)
+
+    def work(self, steps: int, epochs: int | None = None) -> float:
+        """What so many steps and the scoring after `epochs` (default: those begun) cost, in training images."""
+        scorings = math.ceil(steps / self.steps_per_epoch) if epochs is None else epochs
+        return steps * self.config.batch_size + scorings * len(self.splits.get("val", ())) * SCORING_COST
 
 
 def build_net(config: RunConfig, num_classes: int, with_init: bool) -> nn.Module:
@@ -73,11 +90,30 @@ def build_net(config: RunConfig, num_classes: int, with_init: bool) -> nn.Module
     torch.manual_seed(key(config.seed, "init"))
     net = build(config.model, num_classes)
     if config.init and with_init:
-        weights = load_model(Path(config.init))[0].state_dict()
-        if others := differing(net, weights):
-            raise UserError(f"init: {config.init} is another net than {config.model.name}: {', '.join(others[:5])} differ")
-        net.load_state_dict(weights)
+        net.load_state_dict(initial_weights(Path(config.init), net, config.model.name))
     return net
+
+
+def initial_weights(path: Path, net: nn.Module, name: str) -> dict[str, Tensor]:
+    """The weights in a model file; raises `UserError` unless they fit `net`, called `name`, whose own may be on meta."""
+    weights = load_model(path)[0].state_dict()
+    if others := differing(net, weights):
+        raise UserError(f"init: {path} is another net than {name}: {', '.join(others[:5])} differ")
+    return weights
+
+
+def check_batch(config: RunConfig, num_train: int, num_ranks: int = 1) -> None:
+    """Raise `UserError` where `drop_last` leaves no batch, or the last batch has no image for one of the ranks."""
+    if config.drop_last and config.batch_size > num_train:
+        raise UserError(
+            f"batch_size: {config.batch_size} is more than the {num_train} training images; with drop_last no batch is left"
+        )
+    smallest = config.batch_size if config.drop_last else num_train % config.batch_size or config.batch_size
+    if smallest < num_ranks:
+        raise UserError(
+            f"batch_size: a batch of {smallest} images cannot be shared by {num_ranks} ranks; choose another batch_size"
+            + ("" if config.drop_last else ", or drop_last=true")
+        )
 
 
 def prepare(
@@ -90,15 +126,7 @@ def prepare(
     precision = pick_precision(config.precision, device)
     splits = {name: split.to(device) for name, split in load_splits(config, data_dir).items()}
     train = splits["train"]
-    if config.drop_last and config.batch_size > len(train):
-        raise UserError(
-            f"batch_size: {config.batch_size} is more than the {len(train)} training images; with drop_last no batch is left"
-        )
-    if min(config.batch_size, len(train) % config.batch_size or config.batch_size) < ranks.size and not config.drop_last:
-        raise UserError(
-            f"batch_size: the last batch of an epoch has {len(train) % config.batch_size or config.batch_size} images for "
-            f"{ranks.size} ranks; choose another batch_size, or drop_last=true"
-        )
+    check_batch(config, len(train), ranks.size)
     round_steps = math.floor if config.drop_last else math.ceil
     setup = Setup(
         config=config,
@@ -121,8 +149,19 @@ def prepare(
         optimizers=Optimizers(config.optim, net, setup.steps_per_epoch, config.epochs),
         ema=Ema(net, config.ema) if config.ema else None,
         totals=torch.zeros(3, dtype=torch.float64, device=device),
+        pace=make_pace(setup),
     )
+    if config.time_budget or config.max_steps or config.pace:
+        state.optimizers.position = lambda step: state.pace.progress(step) * setup.num_steps
     return setup, state
+
+
+def make_pace(setup: Setup) -> Pace:
+    """How the run ends: with its epochs, or as its config says otherwise."""
+    config = setup.config
+    if config.time_budget:
+        return TimeBudget(config.time_budget, setup.steps_per_epoch, setup.steps_per_chunk, setup.ranks)
+    return Pace(list(config.pace or [(0, 0.0, config.max_steps or setup.num_steps)]))
 
 
 def over_ranks(net: nn.Module, setup: Setup) -> nn.Module:

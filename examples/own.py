@@ -2,8 +2,8 @@
 
     bantamnet train examples/own.yaml --out runs/own
     bantamnet summary brick --use examples/own.py
-    bantamnet train quickstart --use examples/own.py --set model.name=brick --set data.augment='crop(4)|invert(0.2)'
-    bantamnet train quickstart --use examples/own.py --set optim.name=lion --set optim.lr=0.001
+    bantamnet train quickstart --use examples/own.py --set model.name=brick --set data.augment='crop(4)|negative(0.2)'
+    bantamnet train quickstart --use examples/own.py --set optim.name=signs --set optim.lr=0.001
 
 The run keeps a copy of this file. A model file never runs code: give it --use examples/own.py where it goes without its run.
 All that changes while training belongs where PyTorch looks for it, in buffers of a net and in the `state` of an optimiser, and
@@ -46,9 +46,9 @@ class Brick(nn.Module):
         return logits
 
 
-@bantamnet.register("operation", "invert")
-class Invert(Operation):
-    """The negative of an image with probability `p`: write `invert` or `invert(0.2)` in an augmentation line."""
+@bantamnet.register("operation", "negative")
+class Negative(Operation):
+    """The negative of an image with probability `p`: write `negative` or `negative(0.2)` in an augmentation line."""
 
     p: float = 0.5
 
@@ -61,9 +61,9 @@ class Invert(Operation):
         return torch.where(parameters["invert"][:, None, None, None], 255 - images, images)
 
 
-@bantamnet.register("optimizer", "lion")
-class Lion(torch.optim.Optimizer):
-    """Steps of one size, by the sign of a momentum (Chen et al. 2023, arXiv 2302.06675)."""
+@bantamnet.register("optimizer", "signs")
+class Signs(torch.optim.Optimizer):
+    """Lion: steps of one size, by the sign of a momentum (Chen et al. 2023, arXiv 2302.06675)."""
 
     def __init__(
         self, params: Iterable[Any], lr: float, beta1: float = 0.9, beta2: float = 0.99, weight_decay: float = 0.0

@@ -362,7 +362,7 @@ def test_mistakes_are_told_before_data_are_read(
     def read(*_: Any) -> None:
         raise AssertionError("data are read")
 
-    monkeypatch.setattr(preparing, "load_splits", read)
+    monkeypatch.setattr(preparing, "load_parts", read)
     sets = [each.replace("@model", str(validated / "best.safetensors")) for each in sets]
     with pytest.raises(UserError) as told:
         train.train(tiny(*SMALL, *sets), tmp_path / "run")

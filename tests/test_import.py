@@ -11,11 +11,13 @@ import pytest
 import safetensors.torch
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 import bantamnet
 from bantamnet.data.sources import load_digits
 from bantamnet.errors import UserError
+from bantamnet.evaluate.scoring import evaluate
 from bantamnet.runs.importing import import_weights, read_weights, rewrite
 from bantamnet.runs.modelfile import load_model
 from bantamnet.runs.tensorfile import read_header
@@ -362,3 +364,18 @@ def test_wrong_imports(
         Path(name).write_text("hello, no weights here")
     code, out, err = invoke(arguments.split(), monkeypatch, capsys)
     assert code == 2 and word in err and not out and "Traceback" not in err and not Path("m").exists(), err
+
+
+def test_classes_of_a_folder_of_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number in range(10):
+        Path(f"pictures/class{number}").mkdir(parents=True)
+        for index in range(5):
+            Image.new("RGB", (32, 32), (25 * number, 40 * index, 0)).save(f"pictures/class{number}/{index}.png")
+    torch.save(bantamnet.build("resnet8").state_dict(), "w.pth")
+    with pytest.raises(UserError, match="a folder needs both"):
+        import_weights(Path("w.pth"), "resnet8", Path("m.safetensors"), classes="./pictures", mean=(0.5, 0.5, 0.5))
+    facts = import_weights(Path("w.pth"), "resnet8", Path("m.safetensors"), classes="./pictures", mean=[0.5] * 3, std=[0.2] * 3)
+    assert facts["naming"] == "bantamnet" and facts["preprocessing"] == "as given"
+    figures = evaluate(Path("m.safetensors"))
+    assert figures["num"] == 10 and figures["per_class"][3]["class"] == "class3" and figures["label"] == "imported"

@@ -62,6 +62,7 @@ def test_help_does_not_import_pytorch() -> None:
         "evaluate",
         "predict",
         "summary",
+        "data",
         "runs",
         "check",
         "doctor",

@@ -154,9 +154,9 @@ def test_the_example_trains_and_is_what_it_says(tmp_path: Path, capsys: pytest.C
             assert resolve("quickstart", words[5::2], [Path(words[3])]).use[0].sha256 == config["use"][0]["sha256"]
 
 
-def test_the_examples_lion_is_that_of_the_paper() -> None:
+def test_the_examples_optimiser_is_lion_as_in_the_paper() -> None:
     own.use_file(EXAMPLES / "own.py")
-    group = OwnGroup(name="lion", lr=0.1, weight_decay=0.3, args={"beta1": 0.8, "beta2": 0.95})
+    group = OwnGroup(name="signs", lr=0.1, weight_decay=0.3, args={"beta1": 0.8, "beta2": 0.95})
     start = torch.randn(7, 5, generator=torch.Generator().manual_seed(0))
     weight = nn.Parameter(start.clone())
     lion = make_own(group, [{"params": [weight], "weight_decay": 0.3}])
@@ -476,13 +476,13 @@ def test_registered_in_python_then_trained_and_built(tmp_path: Path) -> None:
 def test_names_change_kinds_by_set(place: Path) -> None:
     own.use_file(Path("mine.py"))
     own.use_file(EXAMPLES / "own.py")
-    mine = resolve("quickstart", ["optim.name=lion", "model.name=mynet"])
+    mine = resolve("quickstart", ["optim.name=signs", "model.name=mynet"])
     assert mine.optim[0].model_dump()["args"] == {} and mine.optim[0].lr == 0.1 and mine.optim[0].weight_decay == 5e-4
     back = resolve("mine.yaml", ["optim.name=adam", "model.name=resnet8"])
     assert back.optim[0].name == "adam" and back.optim[0].lr == 0.05 and back.model == resolve("resnet8-tiny").model
     assert apply_set({"optim": {"name": "sdg", "momentum": 0.9}}, "optim.name=sgd")["optim"]["momentum"] == 0.9
-    groups = "optim=[{match: '@norm-bias', name: lion, lr: 1}, {name: sgd, lr: 2, momentum: 0.5}]"
-    assert [g.name for g in resolve("quickstart", [groups]).optim] == ["lion", "sgd"]
+    groups = "optim=[{match: '@norm-bias', name: signs, lr: 1}, {name: sgd, lr: 2, momentum: 0.5}]"
+    assert [g.name for g in resolve("quickstart", [groups]).optim] == ["signs", "sgd"]
 
 
 def test_measured_facts_of_a_source(place: Path) -> None:

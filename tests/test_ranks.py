@@ -149,7 +149,7 @@ def failing(original):
         return original(*arguments, **words)
     return call
 
-owner = {"load_splits": setup, "save_checkpoint": loop, "split_logits": loop}[place]
+owner = {"load_parts": setup, "save_checkpoint": loop, "split_logits": loop}[place]
 setattr(owner, place, failing(getattr(owner, place)))
 sys.argv = ["bantamnet", *sys.argv[3:]]
 from bantamnet.cli import main
@@ -158,7 +158,7 @@ main()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("place", "rank"), [("load_splits", "3"), ("save_checkpoint", "0"), ("split_logits", "1")])
+@pytest.mark.parametrize(("place", "rank"), [("load_parts", "3"), ("save_checkpoint", "0"), ("split_logits", "1")])
 def test_an_exception_on_one_rank_ends_all_and_is_shown(tmp_path: Path, place: str, rank: str) -> None:
     script, recipe = tmp_path / "failing.py", write_recipe(tmp_path, "epochs=2000")
     script.write_text(FAILING)

@@ -1,6 +1,7 @@
 """One thin function a verb; PyTorch and everything heavy is imported inside, so that --help is instant."""
 
 import sys
+from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +30,8 @@ Tta = Annotated[
 ]
 TtaAverage = Annotated[str | None, typer.Option(help="What is averaged over views: logits or probabilities.")]
 TtaBelow = Annotated[float | None, typer.Option(help="Only images of a top probability under this get the views.")]
+DataOption = Annotated[str | None, typer.Option("--data", metavar="NAME|PATH", help="A data set, or a folder of pictures.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read, and count them.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Model = Annotated[Path, typer.Argument(metavar="RUN|FILE", help="A run directory or a model file.")]
 
@@ -48,6 +51,8 @@ def train(
     time_budget: Annotated[
         str | None, typer.Option(metavar="TIME", help="Fit training and scoring into 90s, 20m, 1h30m or 1:30:00.")
     ] = None,
+    data: DataOption = None,
+    skip_bad: SkipBad = False,
     data_dir: DataDir = None,
     device: Annotated[str | None, typer.Option(help="Short for --set device=auto|cpu|cuda.")] = None,
     rank_timeout: Annotated[
@@ -65,14 +70,25 @@ def train(
     from bantamnet.training.train import Options
 
     short = {"epochs": epochs, "seed": seed, "device": device, "time_budget": time_budget and f"'{time_budget}'"}
-    given = [*(sets or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
+    named = [] if data is None or resume else [f"data.name={dumps(named_data(data), ensure_ascii=False)}"]
+    given = [
+        *named,
+        *(["data.skip_bad=true"] if skip_bad else []),
+        *(sets or []),
+        *(f"{key}={value}" for key, value in short.items() if value is not None),
+    ]
     if sum(what is not None for what in (recipe, resume, refit)) != 1:
         raise UserError("name what to train: a recipe (`bantamnet recipes` lists them), --resume RUN or --refit RUN; one of them")
     if resume and (given or out):
-        raise UserError("--resume goes on with the run's own config; only --data-dir, --use and --json go with it")
-    if refit and (sets or epochs is not None or device or time_budget):
+        raise UserError("--resume goes on with the run's own config; only --data, --data-dir, --use and --json go with it")
+    if refit and (sets or epochs is not None or device or time_budget or data or skip_bad):
         raise UserError("--refit takes the run's recipe as it is; only --seed, --out, --data-dir and --json go with it")
-    options = Options(data_dir=data_dir, console=show.console(stderr=json), rank_timeout=rank_timeout)
+    options = Options(
+        data_dir=data_dir,
+        data=named_data(data) if data else None,
+        console=show.console(stderr=json),
+        rank_timeout=rank_timeout,
+    )
     try:
         if resume:
             run_own_code(use)
@@ -144,17 +160,22 @@ def evaluate(
     tta: Tta = "none",
     tta_average: TtaAverage = None,
     tta_below: TtaBelow = None,
+    data: DataOption = None,
     use: Use = None,
     data_dir: DataDir = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
     """Score a model on a split of the data it was trained for."""
+    from bantamnet.data.listener import ConsoleListener
     from bantamnet.evaluate.scoring import evaluate as score_model
     from bantamnet.runtime import is_main_process
 
     run_own_code(use)
-    figures = score_model(model, split, tta, data_dir, device, tta_average=tta_average, tta_below=tta_below)
+    place, listener = named_data(data) if data else None, ConsoleListener(show.console(stderr=True))
+    figures = score_model(
+        model, split, tta, data_dir, device, tta_average=tta_average, tta_below=tta_below, data=place, listener=listener
+    )
     if is_main_process():
         show.warn_of_equal_views(figures)
         show.either(json, figures, show.evaluation)
@@ -194,6 +215,32 @@ def predict(
     if csv:
         show.write_csv(csv, rows)
     show.either(json, {"model": str(model), **average.figures(), "predictions": rows}, show.predictions)
+
+
+@app.command(epilog="Example: bantamnet data ./pictures --size 64")
+def data(
+    name: Annotated[str, typer.Argument(metavar="NAME|PATH", help="A data set, or a folder of pictures.")],
+    size: Annotated[int | None, typer.Option(help="Height and width to read a folder's pictures at (default: 32).")] = None,
+    resize: Annotated[str, typer.Option(help="crop, pad or squash.")] = "crop",
+    out: Annotated[Path | None, typer.Option(metavar="FILE.png", help="The contact sheet (default: NAME-contact.png).")] = None,
+    skip_bad: SkipBad = False,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Show counts, balance, sizes, statistics, fingerprints and duplicates of a data set, and draw a contact sheet."""
+    from bantamnet.data.facts import inspect
+    from bantamnet.data.listener import ConsoleListener
+    from bantamnet.report.contact import free_file, write_contact_sheet
+    from bantamnet.runs.lookup import resolve_data
+
+    if out and out.exists():
+        raise UserError(f"--out: {out} exists already; choose another name")
+    sets = [f"data.resize={resize}", f"data.skip_bad={skip_bad}", *([f"data.size={size}"] if size is not None else [])]
+    keys = resolve_data(named_data(name), sets)
+    facts, splits = inspect(keys, data_dir, ConsoleListener(show.console(stderr=True)))
+    sheet = out or free_file(f"{Path(keys.name).name}-contact", ".png")
+    write_contact_sheet(splits["train"], f"{keys.name}: {len(splits['train']):,} training images", sheet)
+    show.either(json, {**facts, "contact_sheet": str(sheet)}, show.data)
 
 
 @app.command(epilog="Example: bantamnet summary resnet-variant --set model.blocks=[3,3,3]")
@@ -294,3 +341,10 @@ def run_own_code(files: list[Path] | None) -> None:
 
         for file in files:
             use_file(file)
+
+
+def named_data(given: str) -> str:
+    """What --data says: a known data set's name as it is, the path of a folder in full, so that it cannot be taken for a name."""
+    from bantamnet.data.sources import SOURCES
+
+    return given if given in SOURCES or not Path(given).expanduser().is_dir() else str(Path(given).expanduser().resolve())

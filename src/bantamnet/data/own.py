@@ -4,7 +4,7 @@ import inspect
 import keyword
 from collections.abc import Callable
 from dataclasses import is_dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ from torch import Tensor
 
 from bantamnet.config.own import check_new_name
 from bantamnet.data.augment import Augmentation
-from bantamnet.data.operations import OPERATIONS, Operation, arguments
+from bantamnet.data.operation import Operation, arguments
+from bantamnet.data.operations import OPERATIONS
 from bantamnet.data.sources import SOURCES, Source, Stat
 from bantamnet.data.split import Split
+from bantamnet.data.statistics import normalization
 from bantamnet.errors import UserError, told, unknown
 from bantamnet.runtime import generator
 
@@ -128,29 +130,18 @@ class OwnSource(Source):
         """As said, or as measured."""
         return tuple(self.said["std"]) if "std" in self.said else self._measured[1]
 
-    @property
+    @cached_property
     def _measured(self) -> tuple[Stat, Stat]:
-        return _moments(self.load(None)[0])
-
-
-def _moments(split: Split) -> tuple[Stat, Stat]:
-    """Mean and standard deviation of pixels / 255 per channel, exact sums, to four digits; a channel of one value has std 1."""
-    levels = torch.arange(256, dtype=torch.float64) / 255
-    mean, std = [], []
-    for channel in range(3):
-        share = split.images[:, channel].reshape(-1).bincount(minlength=256).double()
-        share /= share.sum()
-        centre = float(share @ levels)
-        mean.append(round(centre, 4))
-        std.append(round(float(share @ (levels - centre) ** 2) ** 0.5, 4) or 1.0)
-    return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
+        return normalization(self.load(None)[0])
 
 
 def _check_split(name: str, split: Split, train: Split) -> None:
     num, classes = len(split), len(split.class_names)
     images, labels = split.images, split.labels
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3 or not num:
-        raise UserError(f"data.name: {name}: images must be uint8 (N, 3, H, W), got {images.dtype} {tuple(images.shape)}")
+    if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3 or not num:
+        raise UserError(
+            f"data.name: {name}: images must be uint8 (N, 3, H, W), got {getattr(images, 'dtype', '')} {tuple(images.shape)}"
+        )
     if labels.dtype != torch.int64 or tuple(labels.shape) != (num,) or len(images) != num or len(split.ids) != num:
         raise UserError(f"data.name: {name}: labels must be int64 ({len(images)},), got {labels.dtype} {tuple(labels.shape)}")
     if int(labels.min()) < 0 or int(labels.max()) >= classes:

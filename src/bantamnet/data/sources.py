@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from bantamnet.config.data import is_path
+from bantamnet.data.foldersource import FolderSource
 from bantamnet.data.split import Split, canonical
 from bantamnet.errors import UserError, unknown
 
@@ -163,8 +165,15 @@ SOURCES: dict[str, Source] = {
 }
 
 
-def find_source(name: str) -> Source:
-    """The source of that name; raises `UserError` naming the nearest for an unknown one."""
+def find_source(name: str) -> Source | FolderSource:
+    """The source of that name, or the folder at that path; raises `UserError` for an unknown one, naming the nearest."""
+    if is_path(name):
+        root = Path(name).expanduser()
+        if not root.is_dir():
+            raise UserError(
+                f"{root}: no such folder; --data names a known data set ({', '.join(SOURCES)}) or a folder of pictures"
+            )
+        return FolderSource(root)
     if name not in SOURCES:
-        raise UserError(unknown("data set", name, SOURCES))
+        raise UserError(unknown("data set", name, SOURCES) + "; a path to a folder of pictures works too, as in ./pictures")
     return SOURCES[name]

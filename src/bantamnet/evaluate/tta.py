@@ -72,6 +72,10 @@ class ViewAverage:
         assert total is not None
         return total if logarithms else total / whole
 
+    def count_plain(self, num: int) -> None:
+        """Plain logits of `num` images are known already, and count as made."""
+        self._count(num, num, num)
+
     def _count(self, images: int, extended: int, passes: int) -> None:
         self.counts = [old + new for old, new in zip(self.counts, (images, extended, passes), strict=True)]
 

@@ -31,7 +31,8 @@ def describe(name: str, sets: Sequence[str], size: int) -> dict[str, Any]:
     elif found.kind == "recipe":
         config = resolve(name, sets)
         source = find_source(config.data.name)
-        net_name, input_size, budget = config.model.name, source.size, config.max_parameters
+        net_name, budget = config.model.name, config.max_parameters
+        input_size = (config.data.size, config.data.size) if config.data.size else source.size
         net = build_to_count(config.model, len(source.class_names))
     else:
         model = resolve_model(name, sets)

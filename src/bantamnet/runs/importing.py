@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bantamnet.config import AnyModel, Data, Imported, Model, Origin, Validation
 from bantamnet.configfile import read_yaml
+from bantamnet.data.foldersource import FolderSource
 from bantamnet.data.preprocess import Preprocessing
 from bantamnet.data.sources import find_source
 from bantamnet.errors import UserError, WriteError
@@ -228,7 +229,12 @@ def import_weights(
     config = Imported(
         name=model.name,
         imported=Origin(file=str(path), sha256=weights.sha256, naming=naming, says=weights.says),
-        data=Data(name=classes, val=Validation(source="none"), mean=preprocessing.mean, std=preprocessing.std),
+        data=Data(
+            name=str(source.root.resolve()) if isinstance(source, FolderSource) else classes,
+            val=Validation(source="none"),
+            mean=preprocessing.mean,
+            std=preprocessing.std,
+        ),
         model=model,
     )
     info = ModelInfo(
@@ -274,9 +280,11 @@ def _preprocessing(classes: str, mean: Iterable[float] | None, std: Iterable[flo
     """What the images go through, and where that is known from: a state dict does not say."""
     source = find_source(classes)
     usual = (CIFAR10_MEAN, CIFAR10_STD) if classes == "cifar10" else (source.mean, source.std)
-    means, stds = tuple(mean or usual[0]), tuple(std or usual[1])
+    means, stds = tuple(mean or usual[0] or ()), tuple(std or usual[1] or ())
     if len(means) != 3 or len(stds) != 3 or min(stds) <= 0:
-        raise UserError(f"--mean and --std take three numbers each, those of std above 0; got {means} and {stds}")
+        raise UserError(
+            f"--mean and --std take three numbers each, those of std above 0 (a folder needs both); got {means} and {stds}"
+        )
     where = "assumed, as in kuangliu/pytorch-cifar" if classes == "cifar10" else f"assumed, those of {classes}"
     if mean and std:
         where = "as given"

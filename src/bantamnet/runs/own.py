@@ -212,9 +212,10 @@ def require(kind: str, name: str, config: Mapping[str, Any], what: str) -> None:
 def check_parts(config: RunConfig, net: nn.Module) -> None:
     """Try what is a user's own in small, before data are loaded or anything is written; raises `UserError` for what is wrong."""
     source = find_source(config.data.name)
+    size = (config.data.size, config.data.size) if config.data.size else source.size
     if isinstance(config.model, OwnModel):
-        check_forward(config.model.name, net, source.size, len(source.class_names))
+        check_forward(config.model.name, net, size, len(source.class_names))
     for group in config.optim:
         if isinstance(group, OwnGroup):
             check_own(group)
-    check_operations(parse(config.data.augment), source.size)
+    check_operations(parse(config.data.augment), size)

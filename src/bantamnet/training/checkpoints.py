@@ -70,6 +70,7 @@ def identity(setup: Setup) -> dict[str, Any]:
     """What must be the same for a run to go on: every key that its steps depend on, the classes, the training images."""
     free = {"about", "assumed", "claims", "checkpoint", "device", "precision", "init"}
     keys = {key: value for key, value in setup.config.dump().items() if key not in free}
+    keys["data"] = {key: value for key, value in keys["data"].items() if key not in ("name", "keep", "skip_bad")}
     train = setup.splits["train"]
     return {**keys, "class_names": list(train.class_names), "data fingerprint": train.fingerprint}
 
@@ -78,7 +79,11 @@ def refuse_another_run(path: Path, then: dict[str, Any], now: dict[str, Any]) ->
     """Raise `UserError` naming the first field that differs between a checkpoint's identity and the run's."""
     field, was, found = _first_difference(then, now)
     if field:
-        raise UserError(f"{path} belongs to another run: {field} was {was!r} and is {found!r} now; put it back, or train anew")
+        shown = [text if len(text) <= 40 else f"{text[:16]}…" for text in (repr(was), repr(found))]
+        meaning = " (the run was trained on other images than those found now)" if field == "data fingerprint" else ""
+        raise UserError(
+            f"{path} belongs to another run: {field} was {shown[0]} and is {shown[1]} now{meaning}; put it back, or train anew"
+        )
 
 
 def _first_difference(then: Any, now: Any, path: str = "") -> tuple[str, Any, Any]:

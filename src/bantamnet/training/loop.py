@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bantamnet.data.augment import CHUNK, rows
+from bantamnet.data.augment import chunk_size, rows
+from bantamnet.data.balance import balanced_order
 from bantamnet.evaluate.logits import split_logits
 from bantamnet.evaluate.metrics import score
 from bantamnet.evaluate.scoring import record_test_look
@@ -97,18 +98,20 @@ def batches(setup: Setup, epoch: int, first_step: int = 0) -> Iterator[tuple[Ten
     at once, so it depends on the seed and the epoch alone.
     """
     config, split, device, ranks = setup.config, setup.splits["train"], setup.device, setup.ranks
-    order = torch.randperm(len(split), generator=generator(config.seed, "order", epoch))
+    order, draws = epoch_order(setup, epoch)
     drawn = setup.augmentation.draw(len(split), config.seed, epoch, device=device)
-    whole = order.split(config.batch_size)[: setup.steps_per_epoch]
+    whole = torch.arange(len(order)).split(config.batch_size)[: setup.steps_per_epoch]
     mixed = setup.mixing.draw([len(step) for step in whole], config.seed, epoch) if setup.mixing else None
     layout = memory_format(device, setup.precision)
-    chunk = CHUNK[device.type]
+    chunk = chunk_size(device, split.size)
     for start in range(first_step, len(whole), setup.steps_per_chunk):
         steps = whole[start : start + setup.steps_per_chunk]
         # A partner may be another rank's sample, so every rank makes the whole batch where batches are mixed.
         loaded = steps if mixed else [ranks.shard(step) for step in steps]
-        indices = torch.cat(loaded).to(device)
-        augmented = [setup.augmentation.apply(split.gather(part), rows(drawn, part)) for part in indices.split(chunk)]
+        places = torch.cat(loaded)
+        indices, taken = order[places].to(device), draws[places].to(device)
+        pieces = zip(indices.split(chunk), taken.split(chunk), strict=True)
+        augmented = [setup.augmentation.apply(split.gather(part), rows(drawn, draw)) for part, draw in pieces]
         images, targets = setup.preprocessing.normalize(torch.cat(augmented), layout), split.labels[indices]
         if mixed:
             chosen = range(start, start + len(steps))
@@ -117,6 +120,18 @@ def batches(setup: Setup, epoch: int, first_step: int = 0) -> Iterator[tuple[Ten
         for step, *batch in zip(steps, images.split(sizes), targets.split(sizes), strict=True):
             mine, wanted = (ranks.shard(part) for part in batch) if mixed else batch
             yield mine, wanted, len(mine) * ranks.size / len(step)
+
+
+def epoch_order(setup: Setup, epoch: int) -> tuple[Tensor, Tensor]:
+    """(sample, augmentation draw) of each place of an epoch, int64 on the CPU.
+
+    A draw belongs to its sample, so that its place does not matter; one that comes several times takes its place's instead.
+    """
+    split, random = setup.splits["train"], generator(setup.config.seed, "order", epoch)
+    if setup.config.data.balance == "sampler":
+        return balanced_order(split.labels.cpu(), len(split.class_names), random), torch.arange(len(split))
+    order = torch.randperm(len(split), generator=random)
+    return order, order
 
 
 def validate(setup: Setup, state: State, epoch: int, progress: Progress) -> tuple[dict[str, Any] | None, Tensor | None]:

@@ -26,7 +26,8 @@ def check_before_data(config: RunConfig) -> None:
         initial_weights(Path(config.init), net, config.model.name)
     if source.num_train is None:
         return
-    held_out = config.data.val.count if config.data.val.source == "train" else 0
+    tenth = max(1, round(source.num_train / 10))
+    held_out = (config.data.val.count or tenth) if config.data.val.source == "train" else 0
     if held_out:
         check_held_out(held_out, source.num_train)
     check_batch(config, source.num_train - held_out)

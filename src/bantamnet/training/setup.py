@@ -11,11 +11,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from bantamnet.config import RunConfig
 from bantamnet.data import augment, mixing
-from bantamnet.data.augment import CHUNK
+from bantamnet.data.augment import chunk_size
+from bantamnet.data.balance import class_weights
+from bantamnet.data.listener import Listener
 from bantamnet.data.preprocess import Preprocessing
 from bantamnet.data.split import Split
+from bantamnet.data.statistics import Stat, normalization
 from bantamnet.errors import UserError
-from bantamnet.evaluate.scoring import load_splits
+from bantamnet.evaluate.scoring import divide, load_parts
 from bantamnet.models.build import build, differing
 from bantamnet.models.syncnorm import synchronise
 from bantamnet.optim.ema import Ema
@@ -77,7 +80,7 @@ class Setup:
     @property
     def steps_per_chunk(self) -> int:
         """Steps whose images are augmented together."""
-        return max(1, CHUNK[self.device.type] // self.config.batch_size)
+        return max(1, chunk_size(self.device, self.splits["train"].size) // self.config.batch_size)
 
     def work(self, steps: int, epochs: int | None = None) -> float:
         """What so many steps and the scoring after `epochs` (default: those begun) cost, in training images."""
@@ -117,14 +120,22 @@ def check_batch(config: RunConfig, num_train: int, num_ranks: int = 1) -> None:
 
 
 def prepare(
-    config: RunConfig, data_dir: Path | None, device: torch.device, ranks: Ranks, with_init: bool = True
+    config: RunConfig,
+    data_dir: Path | None,
+    device: torch.device,
+    ranks: Ranks,
+    with_init: bool = True,
+    listener: Listener | None = None,
 ) -> tuple[Setup, State]:
     """Load the data, build the net and its optimisers; raises `UserError` for what does not fit together.
 
-    `with_init` false leaves `config.init` unread, for a run that goes on from a checkpoint.
+    `with_init` false leaves `config.init` unread, for a run that goes on from a checkpoint. The setup's config is complete:
+    statistics of the training images that the config left open stand in it.
     """
     precision = pick_precision(config.precision, device)
-    splits = {name: split.to(device) for name, split in load_splits(config, data_dir).items()}
+    parts = load_parts(config.data, data_dir, listener)
+    config, mean, std = with_statistics(config, parts["train"])
+    splits = {name: split.to(device) for name, split in divide(parts, config.data.val).items()}
     train = splits["train"]
     check_batch(config, len(train), ranks.size)
     round_steps = math.floor if config.drop_last else math.ceil
@@ -134,10 +145,10 @@ def prepare(
         device=device,
         precision=precision,
         ranks=ranks,
-        augmentation=augment.parse(config.data.augment),
+        augmentation=augment.parse(config.data.augment, config.data.mean),
         mixing=mixing.parse(config.data.mix),
-        preprocessing=Preprocessing(train.size, config.data.mean, config.data.std),
-        task=Classification(config.label_smoothing),
+        preprocessing=Preprocessing(train.size, mean, std, config.data.resize),
+        task=Classification(config.label_smoothing, class_weights(train).to(device) if config.data.balance == "loss" else None),
         steps_per_epoch=round_steps(len(train) / config.batch_size),
     )
     net = build_net(config, len(train.class_names), with_init).to(device, memory_format=memory_format(device, precision))  # type: ignore[call-overload]
@@ -162,6 +173,16 @@ def make_pace(setup: Setup) -> Pace:
     if config.time_budget:
         return TimeBudget(config.time_budget, setup.steps_per_epoch, setup.steps_per_chunk, setup.ranks)
     return Pace(list(config.pace or [(0, 0.0, config.max_steps or setup.num_steps)]))
+
+
+def with_statistics(config: RunConfig, train: Split) -> tuple[RunConfig, Stat, Stat]:
+    """(the config with mean and standard deviation filled in from training images where it has none, mean, std)."""
+    mean, std = config.data.mean, config.data.std
+    if mean is None or std is None:
+        found = normalization(train)
+        mean, std = mean or found[0], std or found[1]
+        config = config.model_copy(update={"data": config.data.model_copy(update={"mean": mean, "std": std})})
+    return config, mean, std
 
 
 def over_ranks(net: nn.Module, setup: Setup) -> nn.Module:

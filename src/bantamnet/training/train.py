@@ -12,10 +12,12 @@ import torch
 from rich.console import Console
 
 from bantamnet.config import RunConfig
+from bantamnet.data.balance import IMBALANCED, counts
+from bantamnet.data.listener import ConsoleListener
 from bantamnet.errors import UserError
 from bantamnet.evaluate.logits import BATCH, split_logits
 from bantamnet.evaluate.metrics import score
-from bantamnet.evaluate.scoring import record_test_look
+from bantamnet.evaluate.scoring import moved, record_test_look
 from bantamnet.evaluate.tta import ViewAverage
 from bantamnet.machine import peak_memory
 from bantamnet.models.resnet import count_parameters
@@ -50,6 +52,8 @@ class Options:
     data_dir: Path | None = None
     console: Console | None = None
     """Where to talk; None for silence."""
+    data: str | None = None
+    """Where the data of a run that is resumed are now; None for where they were."""
     command: str = ""
     """Recorded as how to repeat the run; empty takes the command line of this process."""
     rank_timeout: float = 600
@@ -81,7 +85,7 @@ def resume(path: Path, options: Options | None = None) -> RunDirectory:
     for warning in use_copies(path, config.use):
         if options.console and is_main_process():
             options.console.print(f"warning: {warning}")
-    return _run(config, path, options, resuming=True)
+    return _run(moved(config, options.data), path, options, resuming=True)
 
 
 def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> RunDirectory:
@@ -92,7 +96,8 @@ def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> Run
         if ranks.main and resuming:
             held.enter_context(hold(path))
         begun = resuming and bool(list_checkpoints(run.checkpoints))
-        setup, state = prepare(config, options.data_dir, device, ranks, with_init=not begun)
+        listener = ConsoleListener(console if ranks.main else Console(quiet=True), stopped=lambda: bool(stop.signum))
+        setup, state = prepare(config, options.data_dir, device, ranks, with_init=not begun, listener=listener)
         if resuming:
             checkpoint, warnings = load_newest(run.checkpoints, setup, state)
             if ranks.main:
@@ -107,7 +112,7 @@ def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> Run
         if isinstance(state.pace, TimeBudget):
             state.pace.begin(state.step, state.seconds, seconds, lambda num: scoring_plan(setup, state, num))
         if ranks.main and not resuming:
-            RunDirectory.create(path, config, options.command or command_line())
+            RunDirectory.create(path, setup.config, options.command or command_line())
             keep_copies(path, config)
             held.enter_context(hold(path))
         ranks.wait()
@@ -179,15 +184,18 @@ def facts(setup: Setup, state: State, path: Path, step_seconds: float) -> dict[s
     params, budget = count_parameters(state.net), config.max_parameters
     limit = f"{budget:,} ({config.budget})" if isinstance(config.budget, str) else f"{budget:,}" if budget else "none"
     left = setup.work(state.pace.steps) - setup.work(state.step, state.epochs_done)
-    counts = ", ".join(f"{len(split):,} {name}" for name, split in setup.splits.items())
+    num = ", ".join(f"{len(split):,} {name}" for name, split in setup.splits.items())
     if config.data.val.source == "test":
-        counts += " (val is test)"
+        num += " (val is test)"
+    smallest, largest = (int(count) for count in counts(setup.splits["train"]).aminmax())
+    unequal = f"{len(setup.splits['train'].class_names)}, of {smallest:,} to {largest:,} training images"
     hardware = environment(setup.device, setup.precision)
     speed = config.batch_size / step_seconds
     told = {
         "recipe": f"{config.name} ({config.label}), {length(setup, state)}, seed {config.seed}",
         "net": f"{params:,} parameters, budget {limit}",
-        "data": f"{config.data.name}: {counts}",
+        "data": f"{config.data.name}: {num}",
+        **({"classes": f"{unequal} (data.balance: {config.data.balance})"} if largest > IMBALANCED * smallest else {}),
         "device": f"{setup.device.type} ({hardware['device']}, {hardware['threads']} threads), {setup.precision}",
         "ETA": f"{duration(left / speed)} ({speed:,.0f} images/s measured)",
         "run": str(path),
@@ -226,6 +234,7 @@ def finish(setup: Setup, state: State, run: RunDirectory) -> None:
         split, average = setup.splits[name], ViewAverage(config.tta)
         if state.best_logits is not None and average.plain and split.fingerprint == setup.splits["val"].fingerprint:
             logits = state.best_logits
+            average.count_plain(len(split))
         else:
             logits = split_logits(net, split, setup.preprocessing, precision=setup.precision, tta=average, ranks=setup.ranks)
         scored[name] = split, average, logits

@@ -1,10 +1,12 @@
 """A whole run."""
 
+import math
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from bantamnet.config.averaging import EarlyStop, Ema, Sam, Swa
 from bantamnet.config.claims import Claims
 from bantamnet.config.data import Data
 from bantamnet.config.ending import Duration, Refit
@@ -65,8 +67,16 @@ class RunConfig(Section):
     """Leave out the last batch of an epoch when it is short."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the target spread evenly over all classes (Szegedy et al. 2015, arXiv 1512.00567)."""
-    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Decay of an exponential moving average of the weights, which is then what is scored and kept; null for none."""
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    """Scale the gradient of all parameters together down to this norm where it is longer; null for never."""
+    sam: Sam | None = None
+    """Sharpness-aware minimisation around all groups; null for none."""
+    ema: Ema | None = None
+    """Exponential moving average of the weights, which is then what is scored and kept; a number is its decay, null for none."""
+    swa: Swa | None = None
+    """Equal average of the weights at the ends of the last epochs, which is then what is scored and kept; null for none."""
+    early_stop: EarlyStop | None = None
+    """End the run when validation accuracy stops rising; null goes through all epochs."""
     select: Literal["best-val", "best-test", "last"] = "best-val"
     """Which epoch's weights become the model."""
     tta: Tta = Tta()
@@ -109,6 +119,17 @@ class RunConfig(Section):
     def _short_tta(cls, value: Any) -> Any:
         return {"views": value} if isinstance(value, str) else value
 
+    @field_validator("ema", mode="before")
+    @classmethod
+    def _short_ema(cls, value: Any) -> Any:
+        return {"decay": value} if isinstance(value, int | float | str) else value
+
+    @model_validator(mode="after")
+    def _one_average(self) -> Self:
+        if self.ema and self.swa:
+            raise ValueError("ema and swa are two averages, and one net is scored and kept; set ema=null or swa=null")
+        return self
+
     @model_validator(mode="after")
     def _selection_has_images(self) -> Self:
         source = self.data.val.source
@@ -122,6 +143,8 @@ class RunConfig(Section):
             raise ValueError("select: best-test needs data.val.source=test")
         if source == "none" and self.watches_plateau:
             raise ValueError("a plateau schedule watches validation loss; set data.val.source=train")
+        if source == "none" and self.early_stop:
+            raise ValueError("early_stop watches validation accuracy; set data.val.source=train, or early_stop=null")
         if not self.optim:
             raise ValueError("optim needs at least one group")
         return self
@@ -133,6 +156,8 @@ class RunConfig(Section):
             raise ValueError(f"{' and '.join(given)} both say when the run ends; give one of them")
         if given and self.watches_plateau:
             raise ValueError(f"a plateau schedule has no end that {given[0]} could fit in; set optim.schedule=cosine")
+        if given and self.swa:
+            raise ValueError(f"swa counts epochs, of which {given[0]} leaves the number open; use ema, or set swa=null")
         if self.pace is not None:
             rising = all(a[0] < b[0] and a[1] <= b[1] for a, b in pairwise(self.pace))
             if not self.pace or not rising or self.pace[0][:2] != (0, 0.0) or any(p[0] >= p[2] for p in self.pace):
@@ -142,6 +167,10 @@ class RunConfig(Section):
         if self.refit_of and (self.select != "last" or self.data.val.source != "none"):
             raise ValueError("refit_of: a refit trains on all images and keeps the last weights; use train --refit RUN")
         return self
+
+    def epochs_averaged(self, epochs_done: int) -> int:
+        """How many of the first `epochs_done` epochs count for `swa`'s average."""
+        return max(0, epochs_done - math.floor(self.swa.start * self.epochs + 1e-9)) if self.swa else 0
 
     @property
     def watches_plateau(self) -> bool:
@@ -157,10 +186,10 @@ class RunConfig(Section):
     def label(self) -> Literal["clean", "final", "as published"]:
         """What a test figure of this run is worth; derived, never set.
 
-        *as published*: test images or augmented validation images chose the checkpoint or steered the rate. *final*: trained
-        on all training images, last weights. *clean*: everything else.
+        *as published*: test images or augmented validation images chose the checkpoint, steered the rate or ended the run.
+        *final*: trained on all training images, last weights. *clean*: everything else.
         """
-        chosen = self.select != "last" or self.watches_plateau
+        chosen = self.select != "last" or self.watches_plateau or self.early_stop is not None
         if chosen and (self.data.val.source == "test" or self.data.val.augment):
             return "as published"
         return "final" if self.select == "last" and self.data.val.source != "train" else "clean"

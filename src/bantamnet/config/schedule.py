@@ -25,9 +25,11 @@ class Segment(Section):
 
 
 class Constant(Segment):
-    """The group's own rate."""
+    """The group's own rate, or a part of it."""
 
     name: Literal["constant"] = "constant"
+    factor: Annotated[float, Field(ge=0)] = 1.0
+    """Factor."""
 
 
 class Warmup(Segment):
@@ -36,6 +38,64 @@ class Warmup(Segment):
     name: Literal["warmup"]
     start: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Factor at its beginning."""
+
+
+class Linear(Segment):
+    """A straight line from `start` times the rate to `end` times the rate over its length, and level from there on."""
+
+    name: Literal["linear"]
+    start: Annotated[float, Field(ge=0)] = 1.0
+    """Factor at its beginning."""
+    end: Annotated[float, Field(ge=0)] = 0.0
+    """Factor at its end."""
+
+
+class Trapezoid(Segment):
+    """Up in a straight line, along at the rate, down in a straight line (Hägele et al. 2024, arXiv 2405.18392).
+
+    A triangle where the shares add up to 1.
+    """
+
+    name: Literal["trapezoid"]
+    warmup: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Share of its length spent on the way up."""
+    cooldown: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Share of its length spent on the way down."""
+    start: Annotated[float, Field(ge=0)] = 0.0
+    """Factor at its beginning."""
+    end: Annotated[float, Field(ge=0)] = 0.0
+    """Factor at its end."""
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> Self:
+        if self.warmup + self.cooldown > 1 + 1e-9:
+            raise ValueError(f"warmup {self.warmup:g} and cooldown {self.cooldown:g} are shares of one length; lower one of them")
+        return self
+
+
+class OneCycle(Segment):
+    """Up to the rate and down far below where it began (Smith & Topin 2017, arXiv 1708.07120).
+
+    The rate is that of `torch.optim.lr_scheduler.OneCycleLR`; momentum stays as it is.
+    """
+
+    name: Literal["one-cycle"]
+    pct_start: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """Share of its length spent on the way up."""
+    anneal: Literal["cos", "linear"] = "cos"
+    """Way from one rate to the next."""
+    div_factor: Annotated[float, Field(gt=0)] = 25.0
+    """It begins at the rate divided by this."""
+    final_div_factor: Annotated[float, Field(gt=0)] = 1e4
+    """It ends at its beginning divided by this."""
+    three_phase: bool = False
+    """Go down to the beginning as fast as up, and only then to the end."""
+
+    @model_validator(mode="after")
+    def _phases_fit(self) -> Self:
+        if self.three_phase and self.pct_start > 0.5:
+            raise ValueError(f"pct_start {self.pct_start:g} is spent twice with three_phase; lower it to 0.5 or less")
+        return self
 
 
 class Cosine(Segment):
@@ -74,4 +134,6 @@ class Plateau(Segment):
     """Relative fall that counts as improvement."""
 
 
-AnySegment = Annotated[Constant | Warmup | Cosine | Multistep | Plateau, Field(discriminator="name")]
+AnySegment = Annotated[
+    Constant | Warmup | Linear | Trapezoid | OneCycle | Cosine | Multistep | Plateau, Field(discriminator="name")
+]

@@ -44,15 +44,19 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         mean = _sum(images.sum((0, 2, 3))) / count
         centred = images - mean[:, None, None]
         variance = _sum(centred.square().sum((0, 2, 3))) / count
-        with torch.no_grad():
-            assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
-            self.num_batches_tracked += 1
-            momentum = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
-            self.running_mean.lerp_(mean, momentum)
-            self.running_var.lerp_(variance * (count / (count - 1)), momentum)
+        if self.track_running_stats:
+            self._track(mean.detach(), variance.detach() * (count / (count - 1)))
         scale = torch.rsqrt(variance + self.eps) * self.weight
         out: Tensor = (centred * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
         return out
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, unbiased: Tensor) -> None:
+        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        self.num_batches_tracked += 1
+        momentum = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
+        self.running_mean.lerp_(mean, momentum)
+        self.running_var.lerp_(unbiased, momentum)
 
 
 def synchronise(net: nn.Module, device: torch.device) -> nn.Module:

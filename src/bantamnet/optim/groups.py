@@ -1,14 +1,17 @@
 """Which parameter is moved by which optimiser: ordered groups, the first that matches takes it."""
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bantamnet.config import Adam, AdamW, AnyOptimizer, Group, OwnGroup, Sgd
+from bantamnet.config import Adam, AdamW, AnyOptimizer, Group, Muon, OwnGroup, Sgd
 from bantamnet.errors import UserError
+from bantamnet.optim import muon
+from bantamnet.optim.lookahead import Lookahead
 from bantamnet.optim.own import load_state, make_own, save_state
 from bantamnet.optim.schedules import LearningRate
 
@@ -17,13 +20,18 @@ def matches(group: Group, name: str, parameter: Tensor) -> bool:
     """Whether a group's `match` means this parameter."""
     if group.match == "@weights":
         return parameter.ndim > 1
+    if group.match == "@convs":
+        return parameter.ndim > 2
     if group.match == "@norm-bias":
         return parameter.ndim <= 1
     return fnmatchcase(name, group.match)
 
 
-def make_optimizer(group: AnyOptimizer, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
-    """PyTorch's optimiser for one group; BatchNorm and biases are free of weight decay unless the group says otherwise."""
+def make_optimizer(group: AnyOptimizer, parameters: Sequence[Tensor], precision: str = "fp32") -> torch.optim.Optimizer:
+    """The optimiser of one group; BatchNorm and biases are free of weight decay unless the group says otherwise.
+
+    `precision` is what matrix products inside an optimiser compute in; its state is always of the parameters' type.
+    """
     decayed = [p for p in parameters if group.decay_norm_bias or p.ndim > 1]
     free = [p for p in parameters if not (group.decay_norm_bias or p.ndim > 1)]
     parts = [{"params": part, "weight_decay": decay} for part, decay in ((decayed, group.weight_decay), (free, 0.0)) if part]
@@ -37,14 +45,37 @@ def make_optimizer(group: AnyOptimizer, parameters: Sequence[Tensor]) -> torch.o
             return torch.optim.AdamW(parts, group.lr, group.betas, group.eps, fused=fused)
         case Adam():
             return torch.optim.Adam(parts, group.lr, group.betas, group.eps, fused=fused)
+        case Muon():
+            return muon.Muon(
+                parts,
+                group.lr,
+                group.momentum,
+                nesterov=group.nesterov,
+                ns_steps=group.ns_steps,
+                scale=group.scale,
+                normalize_weights=group.normalize_weights,
+                dtype=torch.bfloat16 if precision == "bf16" else torch.float32,
+            )
         case OwnGroup():
             return make_own(group, parts)
+
+
+def refuse_vectors(index: int, group: AnyOptimizer, parameters: Mapping[str, Tensor]) -> None:
+    """Raise `UserError` where Muon would get a parameter that is no matrix."""
+    vector = next((name for name, parameter in parameters.items() if parameter.ndim < 2), None)
+    if group.name == "muon" and vector:
+        raise UserError(
+            f"optim.{index}.match: {group.match!r} gives muon {vector}, which has one dimension and is no matrix; "
+            "set match: '@weights' here and add a last group for the rest, e.g. {name: sgd, lr: 0.1, momentum: 0.9}"
+        )
 
 
 class Optimizers:
     """The optimisers of all groups and their learning rates, moved together."""
 
-    def __init__(self, groups: Sequence[AnyOptimizer], net: nn.Module, steps_per_epoch: int, epochs: int) -> None:
+    def __init__(
+        self, groups: Sequence[AnyOptimizer], net: nn.Module, steps_per_epoch: int, epochs: float, precision: str = "fp32"
+    ) -> None:
         taken: list[dict[str, Tensor]] = [{} for _ in groups]
         for name, parameter in net.named_parameters():
             index = next((i for i, group in enumerate(groups) if matches(group, name, parameter)), None)
@@ -55,9 +86,13 @@ class Optimizers:
             if not parameters:
                 names = ", ".join(name for name, _ in list(net.named_parameters())[:3])
                 raise UserError(f"optim.{index}.match: {group.match!r} leaves it no parameter; names look like {names}")
+            refuse_vectors(index, group, parameters)
         self.parameters = taken
         self.own = {index: group.name for index, group in enumerate(groups) if isinstance(group, OwnGroup)}
-        self.optimizers = [make_optimizer(g, list(p.values())) for g, p in zip(groups, taken, strict=True)]
+        self.optimizers = [make_optimizer(g, list(p.values()), precision) for g, p in zip(groups, taken, strict=True)]
+        self.lookaheads = [
+            Lookahead(p, g.lookahead.k, g.lookahead.alpha) if g.lookahead else None for g, p in zip(groups, taken, strict=True)
+        ]
         self.rates = [LearningRate(group, steps_per_epoch, epochs) for group in groups]
         self.position: Callable[[int], float] | None = None
         """Where in the schedules a step is taken, in steps of `epochs` × `steps_per_epoch`; None is the step itself."""
@@ -69,6 +104,18 @@ class Optimizers:
                 part["lr"] = lr
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        for lookahead in self.lookaheads:
+            if lookahead:
+                lookahead.after(step)
+
+    def slow_net(self, net: nn.Module) -> nn.Module:
+        """`net`, or where there is a Lookahead a copy of it with the slow weights, as the paper ends with."""
+        if not any(self.lookaheads):
+            return net
+        slow = copy.deepcopy(net).requires_grad_(False)
+        for lookahead in self.lookaheads:
+            slow.load_state_dict(lookahead.slow if lookahead else {}, strict=False)
+        return slow
 
     def learning_rates(self, step: int) -> list[float]:
         """Rate of each group at this step."""
@@ -81,8 +128,13 @@ class Optimizers:
             rate.observe(step, val_loss)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All state of shipped optimisers by `group/parameter/key`."""
-        return {
+        """State of shipped optimisers by `group/parameter/key`; the key of Lookahead's weights is `slow`."""
+        slow = {
+            f"{index}/{name}/slow": value
+            for index, lookahead in enumerate(self.lookaheads)
+            for name, value in (lookahead.slow if lookahead else {}).items()
+        }
+        return slow | {
             f"{index}/{name}/{key}": value
             for index, (optimizer, parameters) in enumerate(zip(self.optimizers, self.parameters, strict=True))
             if index not in self.own
@@ -111,7 +163,10 @@ class Optimizers:
         """Undo for `tensors` and `plateaus`."""
         for path, value in tensors.items():
             index, name, key = path.split("/")
-            parameter = self.parameters[int(index)][name]
+            lookahead, parameter = self.lookaheads[int(index)], self.parameters[int(index)][name]
+            if lookahead and key == "slow":
+                lookahead.slow[name].copy_(value)
+                continue
             layout = parameter if value.shape == parameter.shape else value
             self.optimizers[int(index)].state[parameter][key] = torch.empty_like(
                 layout, dtype=value.dtype, device=parameter.device

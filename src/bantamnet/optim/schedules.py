@@ -3,13 +3,13 @@
 import math
 from typing import Any
 
-from bantamnet.config import AnySegment, Constant, Cosine, Group, Multistep, Plateau, Warmup
+from bantamnet.config import AnySegment, Constant, Cosine, Group, Linear, Multistep, OneCycle, Plateau, Trapezoid, Warmup
 
 
 class LearningRate:
     """The rate of one group at any step of a run of `epochs` × `steps_per_epoch` steps."""
 
-    def __init__(self, group: Group, steps_per_epoch: int, epochs: int) -> None:
+    def __init__(self, group: Group, steps_per_epoch: int, epochs: float) -> None:
         self.base = group.lr
         self.steps_per_epoch = steps_per_epoch
         self.segments: list[tuple[float, float, AnySegment]] = []
@@ -35,10 +35,17 @@ class LearningRate:
     def _rate(self, piece: AnySegment, elapsed: float, length: float) -> float:
         """`elapsed` and `length` are in epochs since the segment began."""
         match piece:
-            case Constant():
-                return self.base
+            case Constant(factor=factor):
+                return self.base * factor
             case Warmup(start=start):
                 return self.base * (start + (1 - start) * min(elapsed / length, 1.0))
+            case Linear(start=start, end=end):
+                return self.base * lerp(start, end, elapsed / length)
+            case Trapezoid():
+                return self.base * trapezoid(piece, elapsed / length)
+            case OneCycle():
+                unit = 1 if piece.every == "epoch" else self.steps_per_epoch
+                return self.base * one_cycle(piece, elapsed * unit, length * unit)
             case Cosine(min_lr=low):
                 return low + (self.base - low) * (1 + math.cos(math.pi * elapsed / length)) / 2
             case Multistep(at=epochs, factor=factor):
@@ -59,3 +66,31 @@ class LearningRate:
             state["bad_epochs"] += 1
         if state["bad_epochs"] > piece.patience:
             state["scale"], state["bad_epochs"] = state["scale"] * piece.factor, 0
+
+
+def lerp(start: float, end: float, share: float) -> float:
+    """From `start` at 0 to `end` at 1 and after."""
+    return start + (end - start) * min(share, 1.0)
+
+
+def trapezoid(piece: Trapezoid, share: float) -> float:
+    """Factor after a share of the segment."""
+    if share < piece.warmup:
+        return lerp(piece.start, 1.0, share / piece.warmup)
+    before = 1 - piece.cooldown
+    return lerp(1.0, piece.end, (share - before) / piece.cooldown) if piece.cooldown and share > before else 1.0
+
+
+def one_cycle(piece: OneCycle, moves: float, num_moves: float) -> float:
+    """Factor after some of the segment's moves; as in PyTorch its last move, number `num_moves` − 1, has the lowest."""
+    low = 1 / piece.div_factor
+    lowest = low / piece.final_div_factor
+    top, last = piece.pct_start * num_moves - 1, num_moves - 1
+    phases = [(0.0, top, low, 1.0), (top, last, 1.0, lowest)]
+    if piece.three_phase:
+        phases[1:] = [(top, 2 * top, 1.0, low), (2 * top, last, low, lowest)]
+    begin, end, first, second = next((phase for phase in phases if moves <= phase[1]), phases[-1])
+    share = min(max((moves - begin) / (end - begin), 0.0), 1.0) if end > begin else 1.0
+    if piece.anneal == "cos":
+        share = (1 - math.cos(math.pi * share)) / 2
+    return lerp(first, second, share)

@@ -1,5 +1,6 @@
 """Facts about nets, recipes and runs, as plain values for tables and JSON."""
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from bantamnet.models.build import build_to_count
 from bantamnet.models.resnet import count_parameters
 from bantamnet.models.summary import summarize, weight_class
 from bantamnet.runs.directory import RunDirectory
-from bantamnet.runs.lookup import find, recipe_names, resolve, resolve_model
+from bantamnet.runs.lookup import RECIPES, find, recipe_names, resolve, resolve_model
 from bantamnet.runs.modelfile import load_model
 from bantamnet.runs.own import use_copies
 
@@ -51,8 +52,9 @@ def describe(name: str, sets: Sequence[str], size: int) -> dict[str, Any]:
 
 
 def list_recipes() -> list[dict[str, Any]]:
-    """Every shipped recipe with what it asks for, assumes and claims."""
-    return [recipe_facts(name, resolve(name)) for name in recipe_names()]
+    """Every shipped recipe with what it asks for, assumes and claims, and what has been measured of it."""
+    measured = json.loads((RECIPES / "measured.json").read_text(encoding="utf-8"))
+    return [{**recipe_facts(name, resolve(name)), "reproduced": measured.get(name, "not yet")} for name in recipe_names()]
 
 
 def recipe_facts(name: str, config: RunConfig) -> dict[str, Any]:

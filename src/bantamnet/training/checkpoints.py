@@ -41,6 +41,7 @@ def save_checkpoint(folder: Path, setup: Setup, state: State) -> Path:
         "net": state.net.state_dict(),
         "optim": state.optimizers.tensors(),
         "ema": state.ema.net.state_dict() if state.ema else {},
+        "swa": state.swa.net.state_dict() if state.swa and state.swa.num_averaged else {},
         "best": state.best_weights,
         "rng": {f"{name}/{rank}": value for name, values in generators.items() for rank, value in enumerate(values)},
         "train": {"totals": torch.stack(totals)},
@@ -55,6 +56,8 @@ def save_checkpoint(folder: Path, setup: Setup, state: State) -> Path:
         "plateaus": state.optimizers.plateaus(),
         "own_optimizers": own_optimizers,
         "pace": state.pace.state(),
+        "num_averaged": state.swa.num_averaged if state.swa else 0,
+        "early_stop": state.early_stop.memory(),
         "seconds": state.seconds,
         "precision": setup.precision,
         "ranks": setup.ranks.size,
@@ -136,6 +139,11 @@ def _restore(tensors: dict[str, Tensor], header: dict[str, Any], setup: Setup, s
     state.net.load_state_dict(parts["net"])
     if state.ema:
         state.ema.net.load_state_dict(parts["ema"])
+    if state.swa and header["num_averaged"]:
+        state.swa.net.load_state_dict(parts["swa"])
+        state.swa.num_averaged = header["num_averaged"]
+    if "early_stop" in header:
+        state.early_stop.load(header["early_stop"])
     state.optimizers.load(parts.get("optim", {}), header["plateaus"])
     state.optimizers.load_own(parts.get("own", {}), header.get("own_optimizers", {}))
     state.best_weights = parts.get("best", {})

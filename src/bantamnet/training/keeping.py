@@ -17,7 +17,7 @@ def keep_best(setup: Setup, state: State, epoch: int, figures: dict[str, Any] | 
     `logits` are what they say of the plain validation images.
     """
     if setup.config.select == "last":
-        chosen = epoch + 1 == state.pace.num_epochs(setup.steps_per_epoch)
+        chosen = state.early_stop.over or epoch + 1 == state.pace.num_epochs(setup.steps_per_epoch)
     else:
         assert figures is not None
         chosen = state.best is None or figures["accuracy"] > state.best["accuracy"]
@@ -26,6 +26,12 @@ def keep_best(setup: Setup, state: State, epoch: int, figures: dict[str, Any] | 
         state.best_weights = {name: t.detach().clone() for name, t in state.scored_net.state_dict().items()}
         state.best_logits = logits
     return chosen
+
+
+def early_end(setup: Setup, state: State) -> dict[str, Any] | None:
+    """What is told of a run that was stopped early, or None."""
+    num_epochs = state.pace.num_epochs(setup.steps_per_epoch)
+    return state.early_stop.report(state.epochs_done, num_epochs, state.step, state.pace.steps)
 
 
 def chosen_net(state: State) -> nn.Module:
@@ -39,12 +45,14 @@ def write_model(setup: Setup, state: State, run: RunDirectory, figures: list[dic
     """Write best.safetensors from the chosen weights; returns the weights' digest."""
     assert state.best is not None
     config = setup.config
+    num_epochs, early = state.pace.num_epochs(setup.steps_per_epoch), early_end(setup, state)
     ending = f"; a time budget of {config.time_budget:g} s set the number of steps" if config.time_budget else ""
+    ending += f"; stopped early after epoch {early['epoch']}" if early else ""
     by = {"best-val": "highest validation accuracy", "best-test": "highest test accuracy", "last": "last epoch"}
     info = ModelInfo(
         class_names=setup.splits["train"].class_names,
         preprocessing=setup.preprocessing,
-        chosen=f"epoch {state.best['epoch']} of {state.pace.num_epochs(setup.steps_per_epoch)}: {by[config.select]}{ending}",
+        chosen=f"epoch {state.best['epoch']} of {num_epochs}: {by[config.select]}{ending}",
         label=config.label,
         config=config.dump(),
         command=run.command(),

@@ -13,12 +13,14 @@ from bantamnet.evaluate.logits import split_logits
 from bantamnet.evaluate.metrics import score
 from bantamnet.evaluate.scoring import record_test_look
 from bantamnet.runs.directory import RunDirectory, append_line
-from bantamnet.runtime import autocast, generator, memory_format
+from bantamnet.runtime import generator, memory_format
+from bantamnet.training.averaging import average_epoch
 from bantamnet.training.checkpoints import NonFiniteError, save_checkpoint
 from bantamnet.training.keeping import keep_best, write_model
 from bantamnet.training.progress import Progress
 from bantamnet.training.setup import Setup, State, over_ranks
 from bantamnet.training.signals import Stop
+from bantamnet.training.step import gradients
 
 
 def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop: Stop) -> None:
@@ -34,16 +36,14 @@ def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop:
         clock.update()
         save_checkpoint(run.checkpoints, setup, state)
 
-    while state.epochs_done < pace.num_epochs(setup.steps_per_epoch):
+    while state.epochs_done < pace.num_epochs(setup.steps_per_epoch) and not state.early_stop.over:
         epoch = state.epochs_done
         first_step = state.step - epoch * setup.steps_per_epoch
         began, num_images = time.perf_counter(), 0
         for images, targets, share in batches(setup, epoch, first_step):
             if state.step >= pace.steps:
                 break
-            with autocast(device, setup.precision):
-                loss, logits = setup.task(net, images, targets)
-            (loss * share).backward()
+            loss, logits = gradients(setup, net, images, targets, share)
             state.optimizers.step(state.step)
             if state.ema:
                 state.ema.update(state.net, state.step)
@@ -67,12 +67,14 @@ def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop:
         train_seconds = time.perf_counter() - began
         pace.pause(state.step, clock.read)
         learning_rates = state.optimizers.learning_rates(state.step - 1)
+        average_epoch(setup, state, epoch, (images for images, *_ in batches(setup, epoch)), progress)
         figures, val_logits = validate(setup, state, epoch, progress)
         if figures and ranks.main and config.data.val.source == "test":
             record_test_look(run, {**figures, "epoch": epoch + 1, "precision": setup.precision}, "after an epoch")
         if figures:
             check_finite([torch.tensor(figures["nll"])], state.step)
             state.optimizers.observe(state.step, figures["nll"])
+            state.early_stop.observe(figures["accuracy"])
         chosen = keep_best(setup, state, epoch, figures, val_logits)
         line = epoch_line(setup, state, epoch, learning_rates, figures)
         state.totals.zero_()
@@ -173,6 +175,8 @@ def epoch_line(
     }
     if figures:
         line |= {"val_loss": figures["nll"], "val_accuracy": figures["accuracy"], "val_num": figures["num"]}
+    if state.early_stop.over and epoch + 1 < setup.config.epochs:
+        line["stopped_early"] = True
     return line
 
 

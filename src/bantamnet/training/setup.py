@@ -23,11 +23,13 @@ from bantamnet.models.build import build, differing
 from bantamnet.models.syncnorm import synchronise
 from bantamnet.optim.ema import Ema
 from bantamnet.optim.groups import Optimizers
+from bantamnet.optim.swa import Swa
 from bantamnet.runs.modelfile import load_model
 from bantamnet.runtime import Ranks, key, memory_format, pick_precision
 from bantamnet.training.losses import Classification
 from bantamnet.training.pace import Pace, TimeBudget
 from bantamnet.training.progress import SCORING_COST
+from bantamnet.training.stopping import EarlyStopping
 
 
 @dataclass
@@ -37,6 +39,8 @@ class State:
     net: nn.Module
     optimizers: Optimizers
     ema: Ema | None
+    swa: Swa | None
+    early_stop: EarlyStopping
     totals: Tensor
     """float64 (3,): sum of losses, correct, images, of this rank since the epoch began."""
     pace: Pace
@@ -53,8 +57,12 @@ class State:
 
     @property
     def scored_net(self) -> nn.Module:
-        """The net whose figures count: the moving average where there is one."""
-        return self.ema.net if self.ema else self.net
+        """The net whose figures count: an average where there is one, Lookahead's slow weights where there are some."""
+        if self.ema:
+            return self.ema.net
+        if self.swa and self.swa.num_averaged:
+            return self.swa.net
+        return self.optimizers.slow_net(self.net)
 
 
 @dataclass(frozen=True)
@@ -83,9 +91,10 @@ class Setup:
         return max(1, chunk_size(self.device, self.splits["train"].size) // self.config.batch_size)
 
     def work(self, steps: int, epochs: int | None = None) -> float:
-        """What so many steps and the scoring after `epochs` (default: those begun) cost, in training images."""
+        """What so many steps, the scoring after `epochs` (default: those begun) and averages cost, in training images."""
         scorings = math.ceil(steps / self.steps_per_epoch) if epochs is None else epochs
-        return steps * self.config.batch_size + scorings * len(self.splits.get("val", ())) * SCORING_COST
+        scored = scorings * len(self.splits.get("val", ())) + self.config.epochs_averaged(scorings) * len(self.splits["train"])
+        return steps * self.config.batch_size + scored * SCORING_COST
 
 
 def build_net(config: RunConfig, num_classes: int, with_init: bool) -> nn.Module:
@@ -155,10 +164,13 @@ def prepare(
     if ranks.size > 1 and config.sync_batchnorm:
         net = synchronise(net, device)
     torch.manual_seed(key(config.seed, "dropout", ranks.rank))
+    ema = config.ema
     state = State(
         net=net,
-        optimizers=Optimizers(config.optim, net, setup.steps_per_epoch, config.epochs),
-        ema=Ema(net, config.ema) if config.ema else None,
+        optimizers=Optimizers(config.optim, net, setup.steps_per_epoch, config.epochs, precision),
+        ema=Ema(net, ema.decay, average_buffers=ema.buffers == "average", warmup=ema.warmup) if ema else None,
+        swa=Swa(net) if config.swa else None,
+        early_stop=EarlyStopping(config.early_stop),
         totals=torch.zeros(3, dtype=torch.float64, device=device),
         pace=make_pace(setup),
     )

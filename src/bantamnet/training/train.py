@@ -26,7 +26,6 @@ from bantamnet.runs.directory import RunDirectory, free_directory
 from bantamnet.runs.lock import hold
 from bantamnet.runs.own import keep_copies, use_copies, with_files
 from bantamnet.runtime import (
-    autocast,
     command_line,
     environment,
     is_main_process,
@@ -36,13 +35,14 @@ from bantamnet.runtime import (
     set_rng_state,
 )
 from bantamnet.training.checkpoints import NonFiniteError, list_checkpoints, load_newest
-from bantamnet.training.keeping import chosen_net, write_model
+from bantamnet.training.keeping import chosen_net, early_end, write_model
 from bantamnet.training.loop import batches, fit
 from bantamnet.training.pace import TimeBudget
 from bantamnet.training.precheck import check_before_data
 from bantamnet.training.progress import Progress, duration, facts_table
 from bantamnet.training.setup import Setup, State, prepare
 from bantamnet.training.signals import listen
+from bantamnet.training.step import gradients
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,8 @@ def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> Run
                 saved = list_checkpoints(run.checkpoints)
                 where = f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint had been written yet"
                 raise NonFiniteError(f"{error}; {where}. Try a lower optim.lr, a warm-up, or precision=fp32") from None
+        if ranks.main and (early := early_end(setup, state)):
+            console.print(early["note"], highlight=False)
         finish(setup, state, run)
         ranks.wait()
     return run
@@ -146,10 +148,7 @@ def measure(setup: Setup, state: State, num_steps: int = 2) -> float:
     for number in range(num_steps + 1):
         if number == 1:
             began = time.perf_counter()
-        images, targets, _ = batch
-        with autocast(setup.device, setup.precision):
-            loss, _ = setup.task(net, images, targets)
-        loss.backward()
+        loss, _ = gradients(setup, net, *batch)
         net.zero_grad()
         loss.item()
     set_rng_state(generators, setup.device)
@@ -263,6 +262,7 @@ def finish(setup: Setup, state: State, run: RunDirectory) -> None:
             "split_seed": config.data.val.split_seed,
             "epochs": state.pace.num_epochs(setup.steps_per_epoch),
             "steps": state.step,
+            "stopped_early": early_end(setup, state),
             "seconds": state.seconds,
             "time_budget": budget_facts(state.pace, setup, seconds) if isinstance(state.pace, TimeBudget) else None,
             "refit_of": config.refit_of.model_dump(mode="json") if config.refit_of else None,

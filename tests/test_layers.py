@@ -60,6 +60,7 @@ def test_help_does_not_import_pytorch() -> None:
         "",
         "train",
         "evaluate",
+        "fetch",
         "predict",
         "summary",
         "data",

@@ -181,6 +181,29 @@ def evaluate(
         show.either(json, figures, show.evaluation)
 
 
+@app.command(epilog="Example: bantamnet fetch cifar10")
+def fetch(
+    name: Annotated[str, typer.Argument(metavar="cifar10|cifar100")],
+    mirror: Annotated[
+        list[str] | None,
+        typer.Option(help="Ask this address instead of the known mirrors; may be repeated. Or BANTAMNET_MIRRORS."),
+    ] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Download a data set into the data folder, unless it is there; training does the same on first use."""
+    from bantamnet.data.cifar import CIFARS
+    from bantamnet.data.obtain import fetch_cifar
+    from bantamnet.data.sources import default_data_dir
+    from bantamnet.errors import unknown
+
+    if name not in CIFARS:
+        raise UserError(unknown("data set to download", name, CIFARS))
+    folder, fetched = fetch_cifar(name, data_dir or default_data_dir(), mirror or [])
+    facts = {"data": name, "folder": str(folder), "fetched": fetched}
+    show.either(json, facts, lambda _: print(f"{name} is in {folder}" + ("" if fetched else " already")))
+
+
 @app.command(epilog="Example: bantamnet predict runs/quickstart examples/digits --top 3")
 def predict(
     model: Model,

@@ -13,7 +13,7 @@ from bantamnet.runs.lookup import resolve
 from bantamnet.runs.tensorfile import read_tensors
 from bantamnet.runtime import Ranks
 from bantamnet.training import train
-from bantamnet.training.averaging import epochs_averaged, update_bn
+from bantamnet.training.averaging import update_bn
 from bantamnet.training.checkpoints import list_checkpoints
 from bantamnet.training.loop import batches
 from bantamnet.training.setup import prepare
@@ -53,8 +53,8 @@ def test_measuring_batchnorm_statistics_draws_nothing_and_drops_nothing_out() ->
 )
 def test_epochs_from_the_share_on_count(start: float, epochs: int, averaged: int) -> None:
     config = tiny("ema=null", f"swa.start={start}", f"epochs={epochs}")
-    assert epochs_averaged(config, epochs) == averaged
-    assert epochs_averaged(config, epochs - averaged) == 0
+    assert config.epochs_averaged(epochs) == averaged
+    assert config.epochs_averaged(epochs - averaged) == 0
 
 
 def test_a_run_keeps_the_equal_average_of_its_last_epochs(tmp_path: Path) -> None:

@@ -53,4 +53,4 @@ def test_a_run_asked_to_stop_where_it_ends_early_goes_no_further(tmp_path: Path,
         assert (early["epoch"], early["of"], early["schedule_done"]) == (3, 9, pytest.approx(1 / 3))
         assert "had not risen for 2 epochs; the learning rate had gone 33% of its schedule" in early["note"]
         assert [line.get("stopped_early", False) for line in run.epochs()] == [False, False, True]
-        assert bantamnet.load(run.path).info.chosen == "epoch 3 of 9: last epoch, stopped early after epoch 3"
+        assert bantamnet.load(run.path).info.chosen == "epoch 3 of 9: last epoch; stopped early after epoch 3"

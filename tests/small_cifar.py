@@ -1,5 +1,6 @@
 """A small set in the shape of CIFAR, written in each layout and served by a web server of many faults."""
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -10,7 +11,6 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -179,10 +179,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.known.asked.append((self.path, self.headers.get("Range")))
         _, behaviour, name = self.path.split("/")
-        try:
+        with contextlib.suppress(OSError):  # the client has gone
             BEHAVIOURS[behaviour](self, self.known.content.get(name, b""))
-        except OSError:
-            pass  # the client has gone
 
     def end_headers(self) -> None:
         self.send_header("Connection", "close")
@@ -345,7 +343,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
 }
 
 
-@contextmanager
+@contextlib.contextmanager
 def serving(content: dict[str, bytes]) -> Iterator[Server]:
     """A web server on the loopback interface, in threads of this process."""
     server = Server(content)

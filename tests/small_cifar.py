@@ -11,7 +11,6 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -344,7 +343,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
 }
 
 
-@contextmanager
+@contextlib.contextmanager
 def serving(content: dict[str, bytes]) -> Iterator[Server]:
     """A web server on the loopback interface, in threads of this process."""
     server = Server(content)

@@ -80,18 +80,31 @@ _NAMES = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
+_OPCODES = """
+    PROTO FRAME STOP MARK MEMOIZE BINPUT LONG_BINPUT BINGET LONG_BINGET
+    NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1
+    BINSTRING SHORT_BINSTRING BINUNICODE SHORT_BINUNICODE BINBYTES SHORT_BINBYTES
+    EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS
+    GLOBAL STACK_GLOBAL REDUCE BUILD
+""".split()  # noqa: SIM905
+
+
+class _Unpickler(pickle._Unpickler):
+    """In Python, not in C: a few bytes cannot make its memo or a buffer take gigabytes, and it knows no other opcodes."""
+
+    dispatch = {code: pickle._Unpickler.dispatch[code] for code in (getattr(pickle, name)[0] for name in _OPCODES)}  # noqa: RUF012
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _NAMES:
-            raise pickle.UnpicklingError(f"it calls {module}.{name}, which no such file needs")
+            raise pickle.UnpicklingError(f"it calls {module}.{name}, which no such file does")
         return _NAMES[module, name]
 
 
 def read_batch(path: Path) -> dict[str, Any]:
     """The dictionary in a CIFAR batch file: names as text, arrays as NumPy arrays, all else plain values.
 
-    The names that the file may call are four, and each is a stand-in of this module, so that no foreign code runs, whatever is
-    in it. Raises `UserError` for any other file.
+    What the file may call is the few names in `_NAMES`, and each is a stand-in of this module, so that no foreign code runs,
+    whatever is in it. Raises `UserError` for any other file.
     """
     try:
         if path.stat().st_size > MAX_BYTES:

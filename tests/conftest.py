@@ -10,6 +10,8 @@ from bantamnet.cli import main
 from bantamnet.config import RunConfig
 from bantamnet.runs.lookup import resolve
 
+os.environ["BANTAMNET_MIRRORS"] = "none"  # no test reaches for the network; a test of downloads names its own server
+
 
 def tiny(*sets: str) -> RunConfig:
     """The smallest run that has everything: digits, augmentation, momentum, dropout, a moving average, two epochs."""

@@ -1,7 +1,6 @@
 """Sources, splits, preprocessing."""
 
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +9,12 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits as sklearn_digits
 
-from bantamnet.data import sources
+from bantamnet.data.cifar import CIFARS
 from bantamnet.data.preprocess import Preprocessing
 from bantamnet.data.sources import SOURCES, default_data_dir, find_source, load_digits
 from bantamnet.data.split import canonical, hold_out
 from bantamnet.errors import UserError
+from small_cifar import SmallCifar
 
 
 def test_digits_are_the_real_ones() -> None:
@@ -62,36 +62,17 @@ def test_hold_out_is_stratified_seeded_and_complete() -> None:
     assert torch.equal(held.images, train.images[picked]) and held.fingerprint != train.fingerprint
 
 
-def write_cifar(folder: Path, name: str, num: int = 20) -> dict[str, str]:
-    """A small set in the official binary layout; its fingerprints."""
-    layout = sources.CIFAR_LAYOUTS[name]
-    (folder / layout.folder).mkdir(parents=True)
-    rng = np.random.default_rng(1)
-    prints = {}
-    for part, files in (("train", layout.train_files), ("test", [layout.test_file])):
-        sums = []
-        for file in files:
-            records = rng.integers(0, 256, (num, layout.label_bytes + 3072), dtype=np.uint8)
-            records[:, : layout.label_bytes] %= len(layout.class_names)
-            (folder / layout.folder / file).write_bytes(records.tobytes())
-            sums += [hashlib.sha256(r[layout.label_bytes - 1 :].tobytes()).digest() for r in records]
-        prints[part] = hashlib.sha256(b"".join(sorted(sums))).hexdigest()
-    return prints
-
-
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_the_binary_layout_is_read_and_checked(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    prints = write_cifar(tmp_path, name)
+    small = SmallCifar(name)
+    small.write_binary(tmp_path / "cifar-binary")
     with pytest.raises(UserError, match=f"these are not {name}'s train images"):
         SOURCES[name].load(tmp_path)
-    layout = replace(sources.CIFAR_LAYOUTS[name], fingerprints=prints)
-    monkeypatch.setitem(sources.CIFAR_LAYOUTS, name, layout)
-    for folder in (tmp_path, tmp_path / layout.folder):
+    monkeypatch.setitem(CIFARS, name, small.known())
+    for folder in (tmp_path, tmp_path / "cifar-binary"):
         train, test = SOURCES[name].load(folder)
-        assert len(train) == 20 * len(layout.train_files) and len(test) == 20
-    raw = np.frombuffer((tmp_path / layout.folder / layout.test_file).read_bytes(), np.uint8).reshape(20, -1)
-    ours = {(bytes(i.numpy()), int(n)) for i, n in zip(test.images, test.labels, strict=True)}
-    assert ours == {(r[layout.label_bytes :].tobytes(), int(r[layout.label_bytes - 1])) for r in raw}
+        ours = {(bytes(i.numpy()), int(n)) for i, n in zip(train.images, train.labels, strict=True)}
+        assert ours == {(bytes(i), int(n)) for i, n in zip(*small.parts["train"], strict=True)} and len(test) == small.NUM["test"]
 
 
 @pytest.mark.cifar10

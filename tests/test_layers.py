@@ -9,11 +9,11 @@ import bantamnet
 
 SOURCE = Path(bantamnet.__file__).parent
 LAYERS = {
-    "errors": 0, "config": 0, "configfile": 0, "runtime": 0,
+    "errors": 0, "config": 0, "configfile": 0, "runtime": 0, "machine": 0,
     "models": 1, "data": 1, "optim": 1,
     "runs": 2, "evaluate": 2,
     "training": 3,
-    "report": 4,
+    "report": 4, "bench": 4,
     "cli": 5, "__main__": 6, "__init__": 5,
 }  # fmt: skip
 SIDEWAYS = {("evaluate", "runs"), ("__init__", "cli"), ("cli", "__init__")}
@@ -56,7 +56,22 @@ def test_imports_only_go_down() -> None:
 
 
 def test_help_does_not_import_pytorch() -> None:
-    verbs = ["", "train", "evaluate", "predict", "summary", "runs", "recipes", "recipes list", "recipes show", "recipes copy"]
+    verbs = [
+        "",
+        "train",
+        "evaluate",
+        "fetch",
+        "predict",
+        "summary",
+        "data",
+        "runs",
+        "check",
+        "doctor",
+        "recipes",
+        "recipes list",
+        "recipes show",
+        "recipes copy",
+    ]
     program = (
         "import sys\nfrom typer.testing import CliRunner\nfrom bantamnet.cli.app import app\n"
         f"for verb in {verbs!r}:\n"

@@ -22,9 +22,9 @@ from bantamnet.runs.modelfile import ModelInfo, load_model, save_model
 from bantamnet.training import train
 from bantamnet.training.signals import Stopped
 from conftest import invoke, tiny
+from same_run import assert_same_run, stopping_after
 from test_models import PUBLISHED as PUBLISHED_BEFORE
 from test_models import plain_resnet18
-from test_resume import assert_same_run, stopping_after
 
 PUBLISHED = {
     # He et al. 2015, as counted by many; MLPerf Tiny; kuangliu/pytorch-cifar; the WRN tables; osmr/imgclsmob's own checks.

@@ -99,7 +99,7 @@ LINES: list[tuple[str, list[tuple[float, Callable[[Picture, int], Picture]]]]] =
     ("hflip", [(0.5, plain), (0.5, mirror)]),
     ("identity + 0.5*vflip(1)", [(2 / 3, plain), (1 / 3, upside_down)]),
     (" 3 * none+hflip(p=1) | vflip(1)", [(0.75, plain), (0.25, lambda p, i: upside_down(mirror(p, i), i))]),
-    ("shift(3, -2) + 2*shift(-9, 0, border='reflect')", [(1 / 3, moved(3, -2)), (2 / 3, moved(-9, 0))]),
+    ("shift(3, -2, border=reflect) + 2*shift(-9, 0, border='reflect')", [(1 / 3, moved(3, -2)), (2 / 3, moved(-9, 0))]),
     ("none + rotate(20) + rotate(20)", [(1 / 3, plain), (1 / 3, turned(2, 20)), (1 / 3, turned(3, 20))]),
     (
         "hflip-translate",
@@ -217,7 +217,7 @@ def test_below_gives_views_to_the_unsure_alone(line: str, average: str) -> None:
 
 def test_views_that_are_the_same_are_told() -> None:
     """System D's views, of which its padded and centre-cropped one is the image itself."""
-    system_d = "none + hflip(1) + centre_crop(4) + rotate(9) + vflip(1)"
+    system_d = "none + hflip(1) + centre_crop(4) + blur(1, 1) + vflip(1)"
     images, net = noise(700), Net()
     average = ViewAverage(Tta(views=system_d))
     told(net, images, average)
@@ -333,8 +333,9 @@ WRONG: list[tuple[str, list[str]]] = [
     ("+ none", ["view 1", "is empty"]),
     ("0.5*", ["view 1", "is empty"]),
     ("none + hflp(1)", ["view 2", "unknown operation 'hflp'", "did you mean 'hflip'"]),
-    ("none + shift(1)", ["view 2", "shift(1): down: field required"]),
-    ("none + shift(1, 1, 'black')", ["view 2", "border", "'reflect'"]),
+    ("none + centre_crop", ["view 2", "centre_crop: pad: field required"]),
+    ("none + shift(1, 1, border='black')", ["view 2", "border", "'reflect'"]),
+    ("none + crop(4, fill=mean)", ["view 2", "fill=mean is for training", "fill=(125,123,114)"]),
     ("none + rotate(5)|centre_crp(4)", ["did you mean 'centre_crop'"]),
     ("none + hflip(", ["view 2", "cannot read 'hflip('"]),
     ("none - hflip(1)", ["view 1", "cannot read 'none - hflip(1)'"]),

@@ -79,4 +79,4 @@ def _drawn(run: "RunDirectory") -> "RunDirectory":
 
 
 def _assignments(settings: Mapping[str, Any] | None) -> list[str]:
-    return [f"{key}={json.dumps(value)}" for key, value in (settings or {}).items()]
+    return [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in (settings or {}).items()]

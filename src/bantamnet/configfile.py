@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from bantamnet.config import AnyGroup, AnySegment, Checks, RunConfig
+from bantamnet.config.data import is_path
 from bantamnet.errors import UserError, unknown
 
 Tree = dict[str, Any]
@@ -92,7 +93,18 @@ def _nest(keys: list[str], value: Any, tree: Any) -> Tree:
 
 
 def _without_foreign_keys(section: str, old: Tree, new_name: Any) -> Tree:
-    """What is left of a section when its name changes: a named net starts afresh, another optimiser keeps the keys it knows."""
+    """What is left of a section when its name changes.
+
+    A named net starts afresh, another optimiser keeps the keys it knows, and a folder of pictures takes on no statistics of
+    another data set's pixels and no number of its images.
+    """
+    if section == "data" and isinstance(new_name, str) and is_path(new_name) and new_name != old.get("name"):
+        val = (
+            {key: value for key, value in old.get("val", {}).items() if key != "count"}
+            if isinstance(old.get("val"), dict)
+            else {}
+        )
+        return {key: value for key, value in old.items() if key not in ("mean", "std")} | {"val": val}
     if section == "model" and isinstance(new_name, str) and new_name != old.get("name") and not new_name.startswith("custom"):
         return {}
     for union in (AnyGroup, AnySegment):

@@ -1,6 +1,7 @@
 """The machine under a run: device, precision, seeds, ranks, and what is recorded about them."""
 
 import contextlib
+import datetime
 import hashlib
 import os
 import platform
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from bantamnet.errors import UserError, unknown
 
@@ -109,10 +111,11 @@ class Ranks:
             dist.all_reduce(tensor)
         return tensor
 
-    def gather(self, tensor: Tensor, lengths: list[int]) -> list[Tensor]:
-        """Every rank's tensor of `lengths[rank]` rows."""
+    def gather(self, tensor: Tensor, lengths: list[int] | None = None) -> list[Tensor]:
+        """Every rank's tensor, of `lengths[rank]` rows where they differ."""
         if self.size == 1:
             return [tensor]
+        lengths = lengths or [len(tensor)] * self.size
         padded = torch.zeros(max(lengths), *tensor.shape[1:], dtype=tensor.dtype, device=tensor.device)
         padded[: len(tensor)] = tensor
         parts = [torch.empty_like(padded) for _ in range(self.size)]
@@ -120,19 +123,37 @@ class Ranks:
         return [part[:length] for part, length in zip(parts, lengths, strict=True)]
 
 
+class LostRankError(RuntimeError):
+    """Another rank has died or hangs; this one cannot go on alone."""
+
+
 @contextlib.contextmanager
-def join_ranks(device: torch.device) -> Iterator[Ranks]:
-    """The ranks that `torchrun` started, or this process alone."""
+def join_ranks(device: torch.device, timeout: float = 600) -> Iterator[Ranks]:
+    """The ranks that `torchrun` started, or this process alone.
+
+    Raises `LostRankError` when another rank closes its connection, or does not come to where the others wait for `timeout`
+    seconds. A rank that fails does not say goodbye: closing its connections is what ends the others.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Ranks()
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    limit = datetime.timedelta(seconds=timeout)
+    store, rank, size = next(rendezvous("env://", timeout=limit))
+    # torchrun keeps one store over its restarts (pytorch issue 135712): what the ranks of the last attempt left there must
+    # not be taken for what those of this one say.
+    store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)  # type: ignore[attr-defined]
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())
-    finally:
-        dist.destroy_process_group()
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error):
+            reason = str(error).strip().splitlines()[0]
+            raise LostRankError(f"rank {dist.get_rank()} lost another rank, and leaves ({reason})") from None
+        raise
+    dist.destroy_process_group()
 
 
 def environment(device: torch.device, precision: str) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """One thin function a verb; PyTorch and everything heavy is imported inside, so that --help is instant."""
 
 import sys
+from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bantamnet.cli import show
+from bantamnet.cli import show, verdicts
 from bantamnet.errors import UserError
 
 app = typer.Typer(
@@ -28,6 +29,8 @@ Tta = Annotated[
 ]
 TtaAverage = Annotated[str | None, typer.Option(help="What is averaged over views: logits or probabilities.")]
 TtaBelow = Annotated[float | None, typer.Option(help="Only images of a top probability under this get the views.")]
+DataOption = Annotated[str | None, typer.Option("--data", metavar="NAME|PATH", help="A data set, or a folder of pictures.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read, and count them.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Model = Annotated[Path, typer.Argument(metavar="RUN|FILE", help="A run directory or a model file.")]
 
@@ -40,40 +43,110 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Short for --set seed=N.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory (default: runs/NAME, numbered where taken).")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")] = None,
+    refit: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Train a finished run's recipe on all images, as long as validation chose.")
+    ] = None,
+    time_budget: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Fit training and scoring into 90s, 20m, 1h30m or 1:30:00.")
+    ] = None,
+    data: DataOption = None,
+    skip_bad: SkipBad = False,
     data_dir: DataDir = None,
     device: Annotated[str | None, typer.Option(help="Short for --set device=auto|cpu|cuda.")] = None,
+    rank_timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds after which a silent rank of several counts as lost.")
+    ] = 600,
     json: Json = False,
 ) -> None:
     """Train a recipe, then score it once on the test images."""
     import bantamnet
     from bantamnet.runs.lookup import resolve
-    from bantamnet.runtime import is_main_process
+    from bantamnet.runtime import LostRankError, is_main_process
     from bantamnet.training.checkpoints import NonFiniteError
+    from bantamnet.training.refit import refit_config
     from bantamnet.training.signals import Stopped
     from bantamnet.training.train import Options
 
-    short = {"epochs": epochs, "seed": seed, "device": device}
-    given = [*(sets or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
-    if (recipe is None) == (resume is None):
-        raise UserError("name what to train: a recipe (`bantamnet recipes` lists them), or --resume RUN; one of the two")
+    short = {"epochs": epochs, "seed": seed, "device": device, "time_budget": time_budget and f"'{time_budget}'"}
+    named = [] if data is None or resume else [f"data.name={dumps(named_data(data), ensure_ascii=False)}"]
+    given = [
+        *named,
+        *(["data.skip_bad=true"] if skip_bad else []),
+        *(sets or []),
+        *(f"{key}={value}" for key, value in short.items() if value is not None),
+    ]
+    if sum(what is not None for what in (recipe, resume, refit)) != 1:
+        raise UserError("name what to train: a recipe (`bantamnet recipes` lists them), --resume RUN or --refit RUN; one of them")
     if resume and (given or out):
-        raise UserError("--resume goes on with the run's own config; only --data-dir and --json go with it")
-    options = Options(data_dir=data_dir, console=show.console(stderr=json))
+        raise UserError("--resume goes on with the run's own config; only --data, --data-dir and --json go with it")
+    if refit and (sets or epochs is not None or device or time_budget or data or skip_bad):
+        raise UserError("--refit takes the run's recipe as it is; only --seed, --out, --data-dir and --json go with it")
+    options = Options(
+        data_dir=data_dir,
+        data=named_data(data) if data else None,
+        console=show.console(stderr=json),
+        rank_timeout=rank_timeout,
+    )
     try:
         if resume:
             run = bantamnet.resume(resume, options)
+        elif refit:
+            run = bantamnet.train(refit_config(refit, seed), out=out, options=options)
         else:
             assert recipe is not None
             run = bantamnet.train(resolve(recipe, given), out=out, options=options)
-    except (NonFiniteError, Stopped) as error:
-        print(f"{'error: ' if isinstance(error, NonFiniteError) else ''}{error}", file=sys.stderr)
-        raise typer.Exit(128 + error.signum if isinstance(error, Stopped) else 3) from None
+    except Stopped as stopped:
+        if is_main_process():
+            print(stopped, file=sys.stderr)
+        raise typer.Exit(128 + stopped.signum) from None
+    except (NonFiniteError, LostRankError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(3 if isinstance(error, NonFiniteError) else 4) from None
     if is_main_process():
         summary = run.summary()
         assert summary is not None
         for figures in summary["figures"].values():
             show.warn_of_equal_views(figures)
         show.either(json, {"run": str(run.path), **summary}, show.finished)
+
+
+@app.command(epilog="Example: bantamnet check resnet8-tiny --quick")
+def check(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE|FILE.yaml", help="A recipe's name, or your own.")],
+    sets: Set = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer steps; no batch whose step takes long.")] = False,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the plot of the range test goes.")] = Path(),
+    data_dir: DataDir = None,
+    device: Annotated[str | None, typer.Option(help="Short for --set device=auto|cpu|cuda.")] = None,
+    json: Json = False,
+) -> None:
+    """Try a recipe before its long run: learns a batch? good rate? largest batch? how long? Exit code 1 where it cannot learn."""
+    from bantamnet.report.range_plot import save_range_plot
+    from bantamnet.runs.lookup import resolve
+    from bantamnet.training.check import check as check_recipe
+
+    config = resolve(recipe, [*(sets or []), *([f"device={device}"] if device else [])])
+    told = show.console(stderr=True)
+    facts = check_recipe(config, data_dir, quick, lambda text: told.print(text, style="dim"))
+    facts["lr_range"]["plot"] = str(save_range_plot(facts["lr_range"], config.name, out))
+    show.either(json, facts, verdicts.checked)
+    if not facts["passed"]:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: bantamnet doctor --data-dir ~/data")
+def doctor(
+    data_dir: DataDir = None,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where runs are to be written.")] = Path("runs"),
+    json: Json = False,
+) -> None:
+    """Say what this machine can do and what slows it down. Exit code 1 where training is impossible."""
+    from bantamnet.bench.doctor import examine
+
+    facts = examine(data_dir, out)
+    show.either(json, facts, verdicts.examined)
+    if not facts["can_train"]:
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: bantamnet evaluate runs/quickstart --tta hflip")
@@ -83,16 +156,46 @@ def evaluate(
     tta: Tta = "none",
     tta_average: TtaAverage = None,
     tta_below: TtaBelow = None,
+    data: DataOption = None,
     data_dir: DataDir = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
     """Score a model on a split of the data it was trained for."""
+    from bantamnet.data.listener import ConsoleListener
     from bantamnet.evaluate.scoring import evaluate as score_model
+    from bantamnet.runtime import is_main_process
 
-    figures = score_model(model, split, tta, data_dir, device, tta_average=tta_average, tta_below=tta_below)
-    show.warn_of_equal_views(figures)
-    show.either(json, figures, show.evaluation)
+    place, listener = named_data(data) if data else None, ConsoleListener(show.console(stderr=True))
+    figures = score_model(
+        model, split, tta, data_dir, device, tta_average=tta_average, tta_below=tta_below, data=place, listener=listener
+    )
+    if is_main_process():
+        show.warn_of_equal_views(figures)
+        show.either(json, figures, show.evaluation)
+
+
+@app.command(epilog="Example: bantamnet fetch cifar10")
+def fetch(
+    name: Annotated[str, typer.Argument(metavar="cifar10|cifar100")],
+    mirror: Annotated[
+        list[str] | None,
+        typer.Option(help="Ask this address instead of the known mirrors; may be repeated. Or BANTAMNET_MIRRORS."),
+    ] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Download a data set into the data folder, unless it is there; training does the same on first use."""
+    from bantamnet.data.cifar import CIFARS
+    from bantamnet.data.obtain import fetch_cifar
+    from bantamnet.data.sources import default_data_dir
+    from bantamnet.errors import unknown
+
+    if name not in CIFARS:
+        raise UserError(unknown("data set to download", name, CIFARS))
+    folder, fetched = fetch_cifar(name, data_dir or default_data_dir(), mirror or [])
+    facts = {"data": name, "folder": str(folder), "fetched": fetched}
+    show.either(json, facts, lambda _: print(f"{name} is in {folder}" + ("" if fetched else " already")))
 
 
 @app.command(epilog="Example: bantamnet predict runs/quickstart examples/digits --top 3")
@@ -127,6 +230,32 @@ def predict(
     if csv:
         show.write_csv(csv, rows)
     show.either(json, {"model": str(model), **average.figures(), "predictions": rows}, show.predictions)
+
+
+@app.command(epilog="Example: bantamnet data ./pictures --size 64")
+def data(
+    name: Annotated[str, typer.Argument(metavar="NAME|PATH", help="A data set, or a folder of pictures.")],
+    size: Annotated[int | None, typer.Option(help="Height and width to read a folder's pictures at (default: 32).")] = None,
+    resize: Annotated[str, typer.Option(help="crop, pad or squash.")] = "crop",
+    out: Annotated[Path | None, typer.Option(metavar="FILE.png", help="The contact sheet (default: NAME-contact.png).")] = None,
+    skip_bad: SkipBad = False,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Show counts, balance, sizes, statistics, fingerprints and duplicates of a data set, and draw a contact sheet."""
+    from bantamnet.data.facts import inspect
+    from bantamnet.data.listener import ConsoleListener
+    from bantamnet.report.contact import free_file, write_contact_sheet
+    from bantamnet.runs.lookup import resolve_data
+
+    if out and out.exists():
+        raise UserError(f"--out: {out} exists already; choose another name")
+    sets = [f"data.resize={resize}", f"data.skip_bad={skip_bad}", *([f"data.size={size}"] if size is not None else [])]
+    keys = resolve_data(named_data(name), sets)
+    facts, splits = inspect(keys, data_dir, ConsoleListener(show.console(stderr=True)))
+    sheet = out or free_file(f"{Path(keys.name).name}-contact", ".png")
+    write_contact_sheet(splits["train"], f"{keys.name}: {len(splits['train']):,} training images", sheet)
+    show.either(json, {**facts, "contact_sheet": str(sheet)}, show.data)
 
 
 @app.command(epilog="Example: bantamnet summary resnet-variant --set model.blocks=[3,3,3]")
@@ -191,3 +320,10 @@ def recipes_copy(
 
     path = copy_recipe(name, to or Path(f"{name}.yaml"))
     show.either(json, {"copied": str(path)}, lambda _: print(f"{path} is yours; train it with: bantamnet train {path}"))
+
+
+def named_data(given: str) -> str:
+    """What --data says: a known data set's name as it is, the path of a folder in full, so that it cannot be taken for a name."""
+    from bantamnet.data.sources import SOURCES
+
+    return given if given in SOURCES or not Path(given).expanduser().is_dir() else str(Path(given).expanduser().resolve())

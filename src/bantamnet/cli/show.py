@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bantamnet.errors import UserError
@@ -46,7 +47,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence
     for column in columns:
         shown.add_column(column, justify="right" if column in right else "left")
     for row in rows:
-        shown.add_row(*row)
+        shown.add_row(*(escape(cell) for cell in row))
     return shown
 
 
@@ -87,6 +88,15 @@ def finished(facts: Facts) -> None:
     for split, figures in facts["figures"].items():
         tta = f", {views_text(figures)}" if figures["tta"] != "none" else ""
         print(f"{split:6} {figure_text(figures)}{tta}")
+    if budget := facts["time_budget"]:
+        print(
+            f"time   {budget['spent_seconds']:.0f} of {budget['budget_seconds']:g} s; {budget['steps']:,} steps "
+            f"({budget['epochs']:.2f} epochs), planned at first {budget['planned_steps']:,}; a second run would differ"
+        )
+    if origin := facts["refit_of"]:
+        print(
+            f"refit  of {origin['run']}, which had {percent(origin['val_accuracy'])} of {origin['val_num']:,} validation images"
+        )
     print(f"label  {facts['label']}; {facts['seconds']:.0f} s, peak memory {facts['peak_memory_mb']:.0f} MB")
     print(f"run    {facts['run']}  (best.safetensors, curves.png, confusion.png)")
     print(f"next   bantamnet evaluate {facts['run']}")
@@ -139,6 +149,33 @@ def layers(facts: Facts) -> None:
         print("over every weight class")
     if facts["over_budget"]:
         print(f"over this recipe's budget of {facts['budget']:,}: train would refuse it")
+
+
+def data(facts: Facts) -> None:
+    """What is known of a data set."""
+    splits = facts["splits"]
+    counts = [split["per_class"] for split in splits.values()]
+    rows = [[name, *(number(column[index]) for column in counts)] for index, name in enumerate(facts["class_names"])]
+    rows.append(["total", *(number(split["num"]) for split in splits.values())])
+    console().print(table(["class", *splits], rows, list(splits)))
+    imbalance = facts["imbalance"]
+    print(f"\nimbalance    {f'{imbalance:.2f}' if imbalance else 'infinite'} (largest over smallest class of train)")
+    print(f"input        {facts['size'][0]}×{facts['size'][1]}")
+    if sizes := facts["original_sizes"]:
+        spread = ", ".join(f"{name} {sizes[name][0]:g}×{sizes[name][1]:g}" for name in ("min", "median", "max"))
+        common = f"{sizes['commonest'][0]}×{sizes['commonest'][1]} in {percent(sizes['commonest_share'])}"
+        print(f"pictures     height×width: {spread}; most often {common}")
+    for name in ("mean", "std"):
+        print(f"{name:12} {' '.join(f'{value:.4f}' for value in facts[name])} (train, pixels / 255)")
+    for name, split in splits.items():
+        print(f"fingerprint  {name:6} {split['fingerprint']}")
+    found = facts["duplicates"]
+    inside = ", ".join(f"{num:,} in {name}" for name, num in found["inside"].items())
+    across = ", ".join(f"{pair['num']:,} of {pair['splits'][1]} also in {pair['splits'][0]}" for pair in found["across"])
+    print(f"duplicates   {inside}; {across}; {found['conflicting']:,} with different labels")
+    for group in found["examples"]:
+        print(f"             {' = '.join(group)}")
+    print(f"contact      {facts['contact_sheet']}")
 
 
 def run_list(facts: Facts) -> None:

@@ -1,5 +1,7 @@
 """A whole run."""
 
+import math
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -7,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from bantamnet.config.averaging import EarlyStop, Ema, Sam, Swa
 from bantamnet.config.claims import Claims
 from bantamnet.config.data import Data
+from bantamnet.config.ending import Duration, Refit
 from bantamnet.config.model import Model
 from bantamnet.config.optim import AnyGroup
 from bantamnet.config.section import Section
@@ -46,8 +49,21 @@ class RunConfig(Section):
     """Optimiser groups, first match wins; a single group is a short form."""
     epochs: Annotated[int, Field(gt=0)]
     """Passes over the training images."""
+    time_budget: Duration | None = None
+    """Seconds (or text: 90s, 20m, 1h30m, 1:30:00) from the first step to the end of the last scoring. The schedule that `epochs`
+    describes is stretched or shrunk into as many steps as the machine makes in that time; null makes `epochs` passes."""
+    max_steps: Annotated[int, Field(gt=0)] | None = None
+    """Steps of the whole run, into which the schedule that `epochs` describes is stretched or shrunk; null makes `epochs`
+    passes."""
+    pace: list[tuple[Annotated[int, Field(ge=0)], Annotated[float, Field(ge=0, lt=1)], Annotated[int, Field(gt=0)]]] | None = None
+    """Plans of a run with a time budget, from its summary, to repeat it exactly: [step from which it holds, share of the schedule
+    done before that step, steps of the whole run]; `[[0, 0, N]]` is `max_steps: N`."""
+    refit_of: Refit | None = None
+    """The run that this one trains again on all training images, written by `train --refit`."""
     batch_size: Annotated[int, Field(gt=0)] = 128
     """Images a step, over all ranks."""
+    sync_batchnorm: bool = True
+    """BatchNorm sees the batch of all ranks together, as one process would; false lets each rank see its own part."""
     drop_last: bool = False
     """Leave out the last batch of an epoch when it is short."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -125,6 +141,29 @@ class RunConfig(Section):
         if not self.optim:
             raise ValueError("optim needs at least one group")
         return self
+
+    @model_validator(mode="after")
+    def _one_ending(self) -> Self:
+        given = [key for key in ("time_budget", "max_steps", "pace") if getattr(self, key) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} both say when the run ends; give one of them")
+        if given and self.watches_plateau:
+            raise ValueError(f"a plateau schedule has no end that {given[0]} could fit in; set optim.schedule=cosine")
+        if given and self.swa:
+            raise ValueError(f"swa counts epochs, of which {given[0]} leaves the number open; use ema, or set swa=null")
+        if self.pace is not None:
+            rising = all(a[0] < b[0] and a[1] <= b[1] for a, b in pairwise(self.pace))
+            if not self.pace or not rising or self.pace[0][:2] != (0, 0.0) or any(p[0] >= p[2] for p in self.pace):
+                raise ValueError(
+                    "pace: takes plans [step, share done, steps of the run] in the order of steps, from [0, 0, …] on"
+                )
+        if self.refit_of and (self.select != "last" or self.data.val.source != "none"):
+            raise ValueError("refit_of: a refit trains on all images and keeps the last weights; use train --refit RUN")
+        return self
+
+    def epochs_averaged(self, epochs_done: int) -> int:
+        """How many of the first `epochs_done` epochs count for `swa`'s average."""
+        return max(0, epochs_done - math.floor(self.swa.start * self.epochs + 1e-9)) if self.swa else 0
 
     @property
     def watches_plateau(self) -> bool:

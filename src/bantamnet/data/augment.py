@@ -1,8 +1,8 @@
 """An augmentation is one readable line, `crop(4)|hflip|rotate(15)`, applied in the order written."""
 
 import ast
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 import torch
@@ -16,7 +16,12 @@ from bantamnet.runtime import generator
 Named = TypeVar("Named")
 
 CHUNK = {"cpu": 512, "cuda": 8192}
-"""Images augmented at once: on a CPU their intermediates stay in its cache. The result does not depend on it."""
+"""Images of 32×32 augmented at once: on a CPU their intermediates stay in its cache. The result does not depend on it."""
+
+
+def chunk_size(device: torch.device, size: tuple[int, int]) -> int:
+    """Images of `size` (height, width) augmented at once: as many pixels, whatever the size."""
+    return max(1, CHUNK[device.type] * 32 * 32 // (size[0] * size[1]))
 
 
 @dataclass(frozen=True)
@@ -49,9 +54,23 @@ def rows(parameters: list[Parameters], indices: Tensor) -> list[Parameters]:
     return [{name: values[indices] for name, values in entry.items()} for entry in parameters]
 
 
-def parse(line: str) -> Augmentation:
-    """The augmentation that a line describes; raises `UserError` naming the nearest operation or argument."""
-    return Augmentation(line.strip() and line, tuple(read_line(line, OPERATIONS, "crop(4)|hflip|rotate(15)")))
+def parse(line: str, mean: Sequence[float] | None = None) -> Augmentation:
+    """The augmentation that a line describes; raises `UserError` naming the nearest operation or argument.
+
+    `mean` is what normalisation subtracts, per channel of pixels in [0, 1]: rounded to a byte it is the colour that
+    `fill=mean` stands for. Without it a line can be checked, not applied.
+    """
+    operations = read_line(line, OPERATIONS, "crop(4)|hflip|rotate(15)")
+    if mean is not None:
+        operations = [_with_mean(operation, mean) for operation in operations]
+    return Augmentation(line.strip() and line, tuple(operations))
+
+
+def _with_mean(operation: Operation, mean: Sequence[float]) -> Operation:
+    """The same operation, its fill a colour where it was the word `mean`."""
+    if getattr(operation, "fill", None) != "mean":
+        return operation
+    return replace(operation, fill=tuple(round(255 * min(1.0, max(0.0, channel))) for channel in mean))  # type: ignore[type-var]
 
 
 def read_line(line: str, table: Mapping[str, type[Named]], example: str) -> list[Named]:
@@ -91,16 +110,20 @@ def _entry(node: ast.expr, line: str, table: Mapping[str, type[Named]], example:
                 raise UserError(f"{name}: {unknown('argument', key, names)}")
             if key in values:
                 raise UserError(f"{name}: argument {key!r} is given twice")
-            values[key] = ast.literal_eval(value)
+            values[key] = value.id if isinstance(value, ast.Name) else ast.literal_eval(value)
     except (ValueError, TypeError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{ast.unparse(node)}: arguments are plain numbers, as in {name}(4)") from None
+        raise UserError(f"{ast.unparse(node)}: arguments are plain numbers and words, as in {name}(4)") from None
     try:
         return kind(**values)
     except ValidationError as error:
         told = "; ".join(
-            f"{'.'.join(map(str, entry['loc'])) or 'arguments'}: {entry['msg'][0].lower()}{entry['msg'][1:]}"
+            f"{'.'.join(map(str, entry['loc'])) or 'arguments'}: {_lowered(entry['msg'].removeprefix('Value error, '))}"
             for entry in error.errors()
         )
         raise UserError(f"{ast.unparse(node)}: {told}") from None
+
+
+def _lowered(sentence: str) -> str:
+    return sentence[0].lower() + sentence[1:]

@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from bantamnet.data.augment import read_line
-from bantamnet.data.operations import Probability, arguments
+from bantamnet.data.operation import Probability, arguments
 from bantamnet.errors import UserError
 from bantamnet.runtime import generator, key
 

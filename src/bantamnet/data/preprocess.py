@@ -5,21 +5,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from bantamnet.data.pictures import ENDINGS, PictureError, Resize, read_picture
 from bantamnet.errors import UserError
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Input size (height, width) and the per-channel mean and standard deviation of pixels in [0, 1]."""
+    """Input size (height, width), the per-channel mean and standard deviation of pixels in [0, 1], how files are resized."""
 
     size: tuple[int, int]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    resize: Resize = "crop"
 
     def normalize(self, images: Tensor, memory_format: torch.memory_format = torch.contiguous_format) -> Tensor:
         """uint8 (N, 3, H, W) in 0 … 255 → float32 of the same shape: (x / 255 − mean) / std."""
@@ -28,16 +28,11 @@ class Preprocessing:
         return pixels.mul_(1 / (255 * std)).sub_(mean / std)
 
     def read_image(self, path: Path) -> Tensor:
-        """A picture file as uint8 (3, H, W): upright by its EXIF tag, RGB, shorter side resized (bicubic), centre cut out."""
+        """A picture file as uint8 (3, H, W), as `read_picture` makes it; what its ending says does not matter here."""
         try:
-            with Image.open(path) as opened:
-                upright = ImageOps.exif_transpose(opened)
-                picture = upright.convert("RGB")
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
+            return torch.from_numpy(read_picture(path, self.size, self.resize)[0])
+        except PictureError as error:
             raise UserError(f"{path}: not a picture that can be read ({error})") from None
-        height, width = self.size
-        fitted = ImageOps.fit(picture, (width, height), method=Image.Resampling.BICUBIC)
-        return torch.from_numpy(np.array(fitted)).permute(2, 0, 1).contiguous()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as a model file keeps them."""
@@ -46,10 +41,7 @@ class Preprocessing:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Preprocessing":
         """Undo for `as_dict`."""
-        return cls(**{name: tuple(values[name]) for name in ("size", "mean", "std")})
-
-
-PICTURE_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+        return cls(**{name: tuple(values[name]) for name in ("size", "mean", "std")}, resize=values.get("resize", "crop"))
 
 
 def find_pictures(paths: Sequence[Path]) -> list[Path]:
@@ -57,9 +49,9 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURE_ENDINGS and p.is_file())
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
             if not inside:
-                raise UserError(f"{path}: no pictures in this folder ({', '.join(PICTURE_ENDINGS)})")
+                raise UserError(f"{path}: no pictures in this folder ({', '.join(ENDINGS)})")
             found += inside
         elif path.is_file():
             found.append(path)

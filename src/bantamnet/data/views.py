@@ -2,26 +2,25 @@
 
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from bantamnet.data.augment import Augmentation, read_line, rows
-from bantamnet.data.operations import OPERATIONS, Operation, Parameters
-from bantamnet.data.view_operations import VIEW_OPERATIONS
+from bantamnet.data.operations import OPERATIONS, Parameters
 from bantamnet.errors import UserError, unknown
 
 WORDS = {
     "none": "none",
     "hflip": "none + hflip(1)",
-    "hflip-translate": ("2*none + 2*hflip(1) + shift(1, 1) + shift(1, 1)|hflip(1) + shift(-1, -1) + shift(-1, -1)|hflip(1)"),
+    "hflip-translate": "2*none + 2*hflip(1) + "
+    "shift(1, 1, border=reflect) + shift(1, 1, border=reflect)|hflip(1) + "
+    "shift(-1, -1, border=reflect) + shift(-1, -1, border=reflect)|hflip(1)",
 }
 """Short names of lines. `hflip-translate` is that of cifar10-airbench (Jordan 2024, arXiv 2404.00498): an image and its mirror
 have half of the weight, both of them moved by a pixel along the diagonal, either way, the other half."""
 
-TABLE: Mapping[str, type[Operation]] = {**VIEW_OPERATIONS, **OPERATIONS}
 EXAMPLE = "none + hflip(1) + 0.5*shift(1, 1)|hflip(1)"
 
 BLOCK = 512
@@ -66,7 +65,7 @@ def read_views(line: str) -> tuple[View, ...]:
     word = line.strip()
     if not word:
         raise UserError(f"no views; write a word ({', '.join(WORDS)}), or views as in {EXAMPLE}")
-    if re.fullmatch(r"[\w-]+", word) and word not in ("identity", *WORDS, *TABLE):
+    if re.fullmatch(r"[\w-]+", word) and word not in ("identity", *WORDS, *OPERATIONS):
         raise UserError(f"{unknown('value', word, WORDS)}, or views as in {EXAMPLE}")
     parts = _split(WORDS.get(word, word), "+")
     return tuple(_view(number, part, line) for number, part in enumerate(parts, 1))
@@ -92,9 +91,12 @@ def _view(number: int, text: str, line: str) -> View:
             flip = operation.strip()
             raise UserError(f"{where}: {flip} alone flips half of the images; write {flip}(1), or {flip}(0.5) to mean that")
     try:
-        return View(number, weight, Augmentation(named, tuple(read_line(named, TABLE, EXAMPLE))))
+        read = read_line(named, OPERATIONS, EXAMPLE)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
+    if any(getattr(operation, "fill", None) == "mean" for operation in read):
+        raise UserError(f"{where}: fill=mean is for training; write the colour, as in fill=(125,123,114)")
+    return View(number, weight, Augmentation(named, tuple(read)))
 
 
 def _split(text: str, separator: str) -> list[str]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bantamnet.config import Tta
 from bantamnet.errors import UserError
-from bantamnet.evaluate.logits import BATCH, batch_logits
+from bantamnet.evaluate.logits import batch_logits, batch_size
 from bantamnet.evaluate.metrics import predicted_classes
 from bantamnet.evaluate.tta import ViewAverage, chosen_tta
 from bantamnet.models.resnet import ResNet
@@ -69,13 +69,13 @@ class Classifier:
         ]
 
     def _images(self, pictures: Pictures) -> Sequence[Tensor]:
-        """uint8 batches (≤ BATCH, 3, H, W)."""
+        """uint8 batches (N, 3, H, W) of a size that memory holds."""
         height, width = self.info.preprocessing.size
         if isinstance(pictures, str | Path):
             raise UserError(f"give a list of pictures: [{str(pictures)!r}]")
         if not isinstance(pictures, np.ndarray | Tensor):
             read = [self.info.preprocessing.read_image(Path(picture)) for picture in pictures]
-            return torch.stack(read).split(BATCH) if read else []
+            return torch.stack(read).split(batch_size((height, width))) if read else []
         images = torch.as_tensor(pictures)
         if images.ndim == 4 and images.shape[3] == 3 and images.shape[1] != 3:
             images = images.permute(0, 3, 1, 2)
@@ -84,7 +84,7 @@ class Classifier:
                 f"images must be uint8 (N, 3, {height}, {width}) or (N, {height}, {width}, 3), "
                 f"got {images.dtype} {tuple(images.shape)}"
             )
-        return images.split(BATCH) if len(images) else []
+        return images.split(batch_size((height, width))) if len(images) else []
 
 
 def load_classifier(path: Path, device: str = "auto", precision: str | None = "auto") -> Classifier:

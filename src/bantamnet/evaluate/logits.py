@@ -12,6 +12,12 @@ from bantamnet.evaluate.tta import ViewAverage, view_average
 from bantamnet.runtime import Ranks, autocast, memory_format
 
 BATCH = 500
+"""Images of 32×32 scored at once."""
+
+
+def batch_size(size: tuple[int, int]) -> int:
+    """Images of `size` (height, width) scored at once: fewer of larger ones, so that memory stays bounded."""
+    return min(BATCH, max(32, BATCH * 32 * 32 // (size[0] * size[1])))
 
 
 @torch.no_grad()
@@ -59,7 +65,7 @@ def split_logits(
     was_training = net.training
     net.eval()
     parts = []
-    for indices in shards[ranks.rank].split(BATCH):
+    for indices in shards[ranks.rank].split(batch_size(split.size)):
         images = split.gather(indices.to(split.labels.device)).to(device)
         if transform:
             images = transform(images, indices)

@@ -5,8 +5,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from bantamnet.config import RunConfig, Tta
+from bantamnet.config import Data, RunConfig, Tta, Validation
+from bantamnet.config.data import is_path
 from bantamnet.configfile import validate
+from bantamnet.data.balance import refuse_missing
+from bantamnet.data.foldersource import FolderSource
+from bantamnet.data.listener import Listener
 from bantamnet.data.sources import find_source
 from bantamnet.data.split import Split, hold_out
 from bantamnet.errors import UserError, WriteError
@@ -15,17 +19,34 @@ from bantamnet.evaluate.logits import split_logits
 from bantamnet.evaluate.metrics import per_class, score
 from bantamnet.evaluate.tta import chosen_tta
 from bantamnet.runs.directory import RunDirectory, append_line
+from bantamnet.runtime import join_ranks, pick_device
 
 
-def load_splits(config: RunConfig, data_dir: Path | None) -> dict[str, Split]:
+def load_splits(config: RunConfig, data_dir: Path | None, listener: Listener | None = None) -> dict[str, Split]:
     """`train` (what is learned from), `val` where there is one, and `test`."""
-    train, test = find_source(config.data.name).load(data_dir)
-    splits = {"train": train, "test": test}
-    if config.data.val.source == "train":
-        splits["train"], splits["val"] = hold_out(train, config.data.val.count, config.data.val.split_seed)
-    elif config.data.val.source == "test":
-        splits["val"] = test
+    return divide(load_parts(config.data, data_dir, listener), config.data.val)
+
+
+def divide(parts: dict[str, Split], val: Validation) -> dict[str, Split]:
+    """The parts of a data set with validation images taken as `val` says."""
+    splits, train = dict(parts), parts["train"]
+    if val.source == "train" and "val" not in splits:
+        splits["train"], splits["val"] = hold_out(train, val.count or max(1, round(len(train) / 10)), val.split_seed)
+    elif val.source == "test":
+        splits["val"] = splits["test"]
+    elif val.source == "none":
+        splits.pop("val", None)
+    refuse_missing(splits["train"])
     return splits
+
+
+def load_parts(keys: Data, data_dir: Path | None, listener: Listener | None = None) -> dict[str, Split]:
+    """`train` and `test` as the data set has them, and a folder's own `val`."""
+    source = find_source(keys.name)
+    if isinstance(source, FolderSource):
+        return source.read(keys, listener or Listener()).splits
+    train, test = source.load(data_dir)
+    return {"train": train, "test": test}
 
 
 def evaluate(
@@ -37,22 +58,27 @@ def evaluate(
     precision: str | None = None,
     tta_average: str | None = None,
     tta_below: float | None = None,
+    data: str | None = None,
+    listener: Listener | None = None,
 ) -> dict[str, Any]:
     """Figures of a run's model, or of a model file, on `train`, `val` or `test` of the data it was trained for.
 
     `precision` is that of the run's own figures unless said otherwise, so that the same weights give the same figures.
-    `tta` is as in `Classifier.logits`; `tta_average` and `tta_below` change what it says.
+    Ranks that `torchrun` started share the images. `tta` is as in `Classifier.logits`; `tta_average` and `tta_below` change
+    what it says. `data` is another place of its data, or other data with the same classes.
     """
     classifier = load_classifier(path, device, precision)
-    config = validate(classifier.info.config, str(path))
+    config = moved(validate(classifier.info.config, str(path)), data)
     average = chosen_tta(tta, classifier.info.config, tta_average, tta_below)
-    splits = load_splits(config, data_dir)
+    splits = load_splits(config, data_dir, listener)
     if split_name not in splits:
         raise UserError(f"--split: {config.name} has no {split_name!r} images; it has {', '.join(splits)}")
     split = splits[split_name]
     if split.class_names != classifier.info.class_names:
-        raise UserError(f"{path}: its classes are not those of {config.data.name}")
-    logits = split_logits(classifier.net, split, classifier.info.preprocessing, precision=classifier.precision, tta=average)
+        raise UserError(f"{path}: its classes ({_few(classifier.info.class_names)}) are not those of {config.data.name}")
+    preprocessing = classifier.info.preprocessing
+    with join_ranks(pick_device(device)) as ranks:
+        logits = split_logits(classifier.net, split, preprocessing, precision=classifier.precision, tta=average, ranks=ranks)
     figures = {
         "model": str(path),
         "data": config.data.name,
@@ -68,12 +94,25 @@ def evaluate(
     }
     looks_at_test = split_name == "test" or (split_name == "val" and config.data.val.source == "test")
     folder = path if path.is_dir() else path.parent
-    if looks_at_test and (folder / "config.yaml").is_file():
+    if looks_at_test and ranks.main and (folder / "config.yaml").is_file():
         try:
             record_test_look(RunDirectory(folder), figures, "evaluate")
         except WriteError as error:
             warnings.warn(f"this look at the test images could not be written down: {error}", stacklevel=2)
     return figures
+
+
+def moved(config: RunConfig, data: str | None) -> RunConfig:
+    """The config with its data set, or its folder, named anew; as it is where `data` is None."""
+    if data is None:
+        return config
+    find_source(data)
+    name = str(Path(data).expanduser().resolve()) if is_path(data) else data
+    return config.model_copy(update={"data": config.data.model_copy(update={"name": name})})
+
+
+def _few(names: tuple[str, ...], shown: int = 10) -> str:
+    return ", ".join(names[:shown]) + (", …" if len(names) > shown else "")
 
 
 def record_test_look(run: RunDirectory, figures: dict[str, Any], why: str) -> None:

@@ -29,6 +29,11 @@ class ViewAverage:
         self.differing: Tensor | None = None
         """int64 (pairs,), on the images' device: batches in which the two views of a pair differed."""
 
+    @property
+    def plain(self) -> bool:
+        """Whether there is nothing but the untouched image."""
+        return len(self.views) == 1 and self.views[0].plain
+
     def logits(self, predict: Predict, images: Tensor, indices: Tensor) -> Tensor:
         """float32 (N, classes) of uint8 images (N, 3, H, W); `indices` int64 (N,) on the CPU say which samples these are.
 
@@ -67,6 +72,10 @@ class ViewAverage:
         assert total is not None
         return total if logarithms else total / whole
 
+    def count_plain(self, num: int) -> None:
+        """Plain logits of `num` images are known already, and count as made."""
+        self._count(num, num, num)
+
     def _count(self, images: int, extended: int, passes: int) -> None:
         self.counts = [old + new for old, new in zip(self.counts, (images, extended, passes), strict=True)]
 
@@ -91,7 +100,7 @@ class ViewAverage:
             "views": len(self.views),
             "passes_per_image": passes / images if images else 0.0,
         }
-        if len(self.views) > 1 or not self.views[0].plain:
+        if not self.plain:
             told |= {
                 "tta_average": self.tta.average,
                 "tta_below": self.tta.below,

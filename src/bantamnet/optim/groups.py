@@ -1,7 +1,7 @@
 """Which parameter is moved by which optimiser: ordered groups, the first that matches takes it."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -90,6 +90,8 @@ class Optimizers:
             Lookahead(p, g.lookahead.k, g.lookahead.alpha) if g.lookahead else None for g, p in zip(groups, taken, strict=True)
         ]
         self.rates = [LearningRate(group, steps_per_epoch, epochs) for group in groups]
+        self.position: Callable[[int], float] | None = None
+        """Where in the schedules a step is taken, in steps of `epochs` × `steps_per_epoch`; None is the step itself."""
 
     def step(self, step: int) -> None:
         """Move every group at its rate of this step (from 0), then drop the gradients."""
@@ -113,7 +115,8 @@ class Optimizers:
 
     def learning_rates(self, step: int) -> list[float]:
         """Rate of each group at this step."""
-        return [rate.at(step) for rate in self.rates]
+        position = self.position(step) if self.position else step
+        return [rate.at(position) for rate in self.rates]
 
     def observe(self, step: int, val_loss: float) -> None:
         """Tell the plateau schedules the validation loss after `step` steps."""

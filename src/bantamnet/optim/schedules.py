@@ -23,8 +23,8 @@ class LearningRate:
             start += length
         self.plateau: dict[str, Any] = {"best": math.inf, "bad_epochs": 0, "scale": 1.0}
 
-    def at(self, step: int) -> float:
-        """The rate that step number `step`, from 0, is taken with."""
+    def at(self, step: float) -> float:
+        """The rate that step number `step`, from 0, is taken with; a schedule that is stretched or shrunk falls between."""
         epoch = step / self.steps_per_epoch
         start, length, piece = next(
             (entry for entry in self.segments[:-1] if epoch < entry[0] + entry[1] - 1e-9), self.segments[-1]

@@ -9,10 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bantamnet.data.sources import find_source
 from bantamnet.evaluate.metrics import confusion_matrix
 from bantamnet.runs.directory import RunDirectory
-from bantamnet.runs.tensorfile import write_bytes
+from bantamnet.runs.tensorfile import read_header, write_bytes
 
 matplotlib.use("Agg")
 TRAIN, VAL, LR = "#1f77b4", "#d95f02", "#555555"
@@ -68,7 +67,7 @@ def _tidy(axes: Axes, title: str, epochs: list[int]) -> None:
 def confusion(run: RunDirectory, summary: dict[str, Any]) -> Figure:
     """Counts of test images by true class (row) and predicted class (column), shaded by share of the row."""
     stored = run.predictions("test")
-    names = find_source(run.config().data.name).class_names
+    names = read_header(run.best)["class_names"]
     matrix = confusion_matrix(stored["logits"].argmax(1), stored["targets"], len(names)).numpy()
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = max(5.0, 0.55 * min(len(names), 40) + 1.5)

@@ -1,5 +1,6 @@
 """Facts about nets, recipes and runs, as plain values for tables and JSON."""
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from bantamnet.errors import UserError, unknown
 from bantamnet.models.resnet import build_on_meta, count_parameters
 from bantamnet.models.summary import summarize, weight_class
 from bantamnet.runs.directory import RunDirectory
-from bantamnet.runs.lookup import find, recipe_names, resolve, resolve_model
+from bantamnet.runs.lookup import RECIPES, find, recipe_names, resolve, resolve_model
 from bantamnet.runs.modelfile import load_model
 
 
@@ -27,7 +28,8 @@ def describe(name: str, sets: Sequence[str], size: int) -> dict[str, Any]:
     elif found.kind == "recipe":
         config = resolve(name, sets)
         source = find_source(config.data.name)
-        model, input_size, budget = config.model, source.size, config.max_parameters
+        model, budget = config.model, config.max_parameters
+        input_size = (config.data.size, config.data.size) if config.data.size else source.size
         net = build_on_meta(model, len(source.class_names))
     else:
         model, input_size = resolve_model(name, sets), (size, size)
@@ -45,8 +47,9 @@ def describe(name: str, sets: Sequence[str], size: int) -> dict[str, Any]:
 
 
 def list_recipes() -> list[dict[str, Any]]:
-    """Every shipped recipe with what it asks for, assumes and claims."""
-    return [recipe_facts(name, resolve(name)) for name in recipe_names()]
+    """Every shipped recipe with what it asks for, assumes and claims, and what has been measured of it."""
+    measured = json.loads((RECIPES / "measured.json").read_text(encoding="utf-8"))
+    return [{**recipe_facts(name, resolve(name)), "reproduced": measured.get(name, "not yet")} for name in recipe_names()]
 
 
 def recipe_facts(name: str, config: RunConfig) -> dict[str, Any]:
@@ -90,7 +93,7 @@ def _run_facts(run: RunDirectory) -> dict[str, Any]:
         "name": run.path.name,
         "recipe": config.name if config else "unreadable config.yaml",
         "state": "finished" if summary else "unfinished",
-        "epochs": f"{len(lines)}/{config.epochs if config else '?'}",
+        "epochs": f"{len(lines)}/{summary.get('epochs', config.epochs if config else '?')}",
         "parameters": summary.get("parameters"),
         "val": figures.get("val", {}).get("accuracy"),
         "test": figures.get("test", {}).get("accuracy"),

@@ -7,7 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from bantamnet.config import Model, RunConfig
+from bantamnet.config import Data, Model, RunConfig
+from bantamnet.config.data import is_path
 from bantamnet.configfile import Tree, apply_set, merge, read_yaml, validate
 from bantamnet.data import augment, mixing, views
 from bantamnet.data.sources import SOURCES, find_source
@@ -77,8 +78,17 @@ def resolve_model(name: str, sets: Sequence[str] = ()) -> Model:
     return validate(complete({**around, **tree}), name, CHECKS).model
 
 
+def resolve_data(name: str, sets: Sequence[str] = ()) -> Data:
+    """The data keys of a data set's name or a folder's path, with `data.KEY=VALUE` settings."""
+    tree: Tree = {"data": {"name": name}}
+    for assignment in sets:
+        tree = apply_set(tree, assignment)
+    around = {"name": "data", "model": {"name": "resnet8"}, "optim": {"name": "sgd", "lr": 0}, "epochs": 1}
+    return validate(complete({**around, **tree}), name, CHECKS).data
+
+
 def complete(tree: Tree) -> Tree:
-    """Fill in what a name stands for: a net's keys, a data set's mean and standard deviation."""
+    """Fill in what a name stands for: a net's keys, a data set's mean and standard deviation, a folder's whole path."""
     model, data = tree.get("model"), tree.get("data")
     filled = dict(tree)
     if isinstance(model, dict):
@@ -88,6 +98,13 @@ def complete(tree: Tree) -> Tree:
     if isinstance(data, dict) and str(data.get("name")) in SOURCES:
         source = SOURCES[str(data["name"])]
         filled["data"] = {"mean": list(source.mean), "std": list(source.std), **data}
+    if isinstance(data, dict) and isinstance(data.get("name"), str) and is_path(data["name"]):
+        val = data.get("val", {})
+        filled["data"] = {
+            **data,
+            "name": str(Path(data["name"]).expanduser().resolve()),
+            "val": {"count": None, **val} if isinstance(val, dict) else val,
+        }
     return filled
 
 

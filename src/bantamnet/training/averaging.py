@@ -1,21 +1,14 @@
 """Stochastic weight averaging at the ends of epochs (Izmailov et al. 2018, arXiv 1803.05407)."""
 
-import math
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bantamnet.config import RunConfig
 from bantamnet.runtime import autocast
 from bantamnet.training.progress import Progress
 from bantamnet.training.setup import Setup, State
-
-
-def epochs_averaged(config: RunConfig, epochs_done: int) -> int:
-    """How many of the first `epochs_done` epochs count for the average."""
-    return max(0, epochs_done - math.floor(config.swa.start * config.epochs + 1e-9)) if config.swa else 0
 
 
 def average_epoch(setup: Setup, state: State, epoch: int, images: Iterable[Tensor], progress: Progress) -> None:
@@ -23,7 +16,7 @@ def average_epoch(setup: Setup, state: State, epoch: int, images: Iterable[Tenso
 
     `images` are this rank's normalised training batches, read only then.
     """
-    if state.swa is None or not epochs_averaged(setup.config, epoch + 1):
+    if state.swa is None or not setup.config.epochs_averaged(epoch + 1):
         return
     state.swa.update(state.optimizers.slow_net(state.net))
     update_bn(state.swa.net, _counted(images, progress, setup), setup)
@@ -50,9 +43,8 @@ def update_bn(net: nn.Module, images: Iterable[Tensor], setup: Setup) -> None:
         norm.momentum = None  # a plain mean over batches
         norm.train()
     for batch in images:
-        if len(batch):
-            with autocast(setup.device, setup.precision):
-                net(batch)
+        with autocast(setup.device, setup.precision):
+            net(batch)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         for statistic in (norm.running_mean, norm.running_var):

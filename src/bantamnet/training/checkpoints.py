@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bantamnet.config import RunConfig
 from bantamnet.errors import UserError
 from bantamnet.runs.tensorfile import DamagedFileError, read_tensors, write_tensors
 from bantamnet.runtime import key, rng_state, set_rng_state
@@ -32,7 +33,8 @@ def save_checkpoint(folder: Path, setup: Setup, state: State) -> Path:
     """
     if not all(bool(p.isfinite().all()) for p in state.net.parameters()):
         raise NonFiniteError(f"a weight is NaN or infinite after step {state.step}")
-    totals = setup.ranks.sum(state.totals.clone())
+    totals = setup.ranks.gather(state.totals)
+    generators = {name: setup.ranks.gather(value) for name, value in rng_state(setup.device).items()}
     path = folder / f"step-{state.step}.safetensors"
     if not setup.ranks.main:
         return path
@@ -42,8 +44,8 @@ def save_checkpoint(folder: Path, setup: Setup, state: State) -> Path:
         "ema": state.ema.net.state_dict() if state.ema else {},
         "swa": state.swa.net.state_dict() if state.swa and state.swa.num_averaged else {},
         "best": state.best_weights,
-        "rng": rng_state(setup.device),
-        "train": {"totals": totals},
+        "rng": {f"{name}/{rank}": value for name, values in generators.items() for rank, value in enumerate(values)},
+        "train": {"totals": torch.stack(totals)},
     }
     tensors = {f"{part}:{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
     header: dict[str, Any] = {
@@ -52,10 +54,12 @@ def save_checkpoint(folder: Path, setup: Setup, state: State) -> Path:
         "epochs_done": state.epochs_done,
         "best": state.best,
         "plateaus": state.optimizers.plateaus(),
+        "pace": state.pace.state(),
         "num_averaged": state.swa.num_averaged if state.swa else 0,
         "early_stop": state.early_stop.memory(),
         "seconds": state.seconds,
         "precision": setup.precision,
+        "ranks": setup.ranks.size,
         "identity": identity(setup),
     }
     write_tensors(path, tensors, header)
@@ -68,15 +72,33 @@ def identity(setup: Setup) -> dict[str, Any]:
     """What must be the same for a run to go on: every key that its steps depend on, the classes, the training images."""
     free = {"about", "assumed", "claims", "checkpoint", "device", "precision", "init"}
     keys = {key: value for key, value in setup.config.dump().items() if key not in free}
+    keys["data"] = {key: value for key, value in keys["data"].items() if key not in ("name", "keep", "skip_bad")}
     train = setup.splits["train"]
     return {**keys, "class_names": list(train.class_names), "data fingerprint": train.fingerprint}
+
+
+def as_written_now(then: dict[str, Any], setup: Setup) -> dict[str, Any]:
+    """An identity that an earlier version may have written: keys that came later as the run has them, short forms in full."""
+    now = setup.config.dump()
+    known = {key: value for key, value in then.items() if key in now}
+    try:
+        tree = RunConfig.model_validate({**now, **known, "data": {**now["data"], **known["data"]}}).dump()
+    except ValueError:  # it holds what this version does not know, and is told as it stands
+        return then
+    written = {**then, **{key: tree[key] for key in identity(setup) if key in tree}}
+    written["data"] = {key: tree["data"][key] for key in identity(setup)["data"]}
+    return written
 
 
 def refuse_another_run(path: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
     """Raise `UserError` naming the first field that differs between a checkpoint's identity and the run's."""
     field, was, found = _first_difference(then, now)
     if field:
-        raise UserError(f"{path} belongs to another run: {field} was {was!r} and is {found!r} now; put it back, or train anew")
+        shown = [text if len(text) <= 40 else f"{text[:16]}…" for text in (repr(was), repr(found))]
+        meaning = " (the run was trained on other images than those found now)" if field == "data fingerprint" else ""
+        raise UserError(
+            f"{path} belongs to another run: {field} was {shown[0]} and is {shown[1]} now{meaning}; put it back, or train anew"
+        )
 
 
 def _first_difference(then: Any, now: Any, path: str = "") -> tuple[str, Any, Any]:
@@ -108,7 +130,12 @@ def load_newest(folder: Path, setup: Setup, state: State) -> tuple[Path | None, 
             raise UserError(f"{path} is a file of bantamnet's, but no checkpoint; move it away")
         if header["precision"] != setup.precision:
             warnings.append(f"the run computed in {header['precision']}, and goes on in {setup.precision}: its end will differ")
-        refuse_another_run(path, header["identity"], identity(setup))
+        if header["ranks"] != setup.ranks.size:
+            warnings.append(
+                f"the run was on {header['ranks']} rank(s), and goes on with {setup.ranks.size}: the same samples in the same "
+                "batches, but sums are rounded and dropout is drawn differently, so its end will differ a little"
+            )
+        refuse_another_run(path, as_written_now(header["identity"], setup), identity(setup))
         _restore(tensors, header, setup, state)
         return path, warnings
     if warnings:
@@ -131,10 +158,14 @@ def _restore(tensors: dict[str, Tensor], header: dict[str, Any], setup: Setup, s
         state.early_stop.load(header["early_stop"])
     state.optimizers.load(parts.get("optim", {}), header["plateaus"])
     state.best_weights = parts.get("best", {})
-    if setup.ranks.main:  # the other ranks go on from generators of their own, and add nothing to the totals twice
-        set_rng_state(parts["rng"], setup.device)
-        state.totals.copy_(parts["train"]["totals"])
+    rank, totals = setup.ranks.rank, parts["train"]["totals"]
+    if header["ranks"] == setup.ranks.size:
+        mine = {name.split("/")[0]: value for name, value in parts["rng"].items() if name.endswith(f"/{rank}")}
+        set_rng_state(mine, setup.device)
+        state.totals.copy_(totals[rank])
     else:
-        torch.manual_seed(key(setup.config.seed, "dropout", setup.ranks.rank, header["step"]))
+        torch.manual_seed(key(setup.config.seed, "dropout", rank, header["step"]))
+        state.totals.copy_(totals.sum(0) if setup.ranks.main else torch.zeros(3))
     state.step, state.epochs_done = header["step"], header["epochs_done"]
     state.best, state.seconds = header["best"], header["seconds"]
+    state.pace.load(header.get("pace"))

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bantamnet.data.augment import CHUNK, rows
+from bantamnet.data.augment import chunk_size, rows
+from bantamnet.data.balance import balanced_order
 from bantamnet.data.mixing import Mixing
 from bantamnet.evaluate.logits import split_logits
 from bantamnet.evaluate.metrics import score
@@ -25,11 +26,11 @@ from bantamnet.training.step import gradients
 
 
 def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop: Stop) -> None:
-    """Train from where `state` stands to the last epoch; raises `NonFiniteError`, or `Stopped` after saving."""
-    config, device, ranks = setup.config, setup.device, setup.ranks
+    """Train from where `state` stands to the end of its pace; raises `NonFiniteError`, or `Stopped` after saving."""
+    config, device, ranks, pace = setup.config, setup.device, setup.ranks, state.pace
     net = over_ranks(state.net, setup).train()
     check_every = 1 if device.type == "cpu" else 50
-    clock = Clock(state)
+    clock = Clock(state, device)
     unchecked: list[Tensor] = []
 
     def checkpoint() -> None:
@@ -37,12 +38,13 @@ def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop:
         clock.update()
         save_checkpoint(run.checkpoints, setup, state)
 
-    for epoch in range(state.epochs_done, config.epochs):
-        if state.early_stop.over:
-            break
+    while state.epochs_done < pace.num_epochs(setup.steps_per_epoch) and not state.early_stop.over:
+        epoch = state.epochs_done
         first_step = state.step - epoch * setup.steps_per_epoch
         began, num_images = time.perf_counter(), 0
         for images, targets, share in batches(setup, epoch, first_step):
+            if state.step >= pace.steps:
+                break
             loss, logits = gradients(setup, net, images, targets, share)
             state.optimizers.step(state.step)
             if state.ema:
@@ -57,22 +59,25 @@ def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop:
                 check_finite(unchecked, state.step)
             num_images += len(targets) * ranks.size
             progress.advance(len(targets) * ranks.size)
+            if pace.look(state.step, clock.read):
+                progress.total = setup.work(pace.steps)
             every = config.checkpoint.every_steps
             if stop.requested(ranks) or (every and state.step % every == 0):
                 checkpoint()
                 stop.leave()
 
         train_seconds = time.perf_counter() - began
+        pace.pause(state.step, clock.read)
         learning_rates = state.optimizers.learning_rates(state.step - 1)
         average_epoch(setup, state, epoch, unmixed(setup, epoch), progress)
-        figures = validate(setup, state, epoch, progress)
+        figures, val_logits = validate(setup, state, epoch, progress)
         if figures and ranks.main and config.data.val.source == "test":
             record_test_look(run, {**figures, "epoch": epoch + 1, "precision": setup.precision}, "after an epoch")
         if figures:
             check_finite([torch.tensor(figures["nll"])], state.step)
             state.optimizers.observe(state.step, figures["nll"])
             state.early_stop.observe(figures["accuracy"])
-        chosen = keep_best(setup, state, epoch, figures)
+        chosen = keep_best(setup, state, epoch, figures, val_logits)
         line = epoch_line(setup, state, epoch, learning_rates, figures)
         state.totals.zero_()
         state.epochs_done = epoch + 1
@@ -83,9 +88,11 @@ def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop:
         checkpoint()
         if chosen and ranks.main:
             write_model(setup, state, run, [])
+        pace.go_on(clock.read)
         progress.epoch(line)
         if stop.requested(ranks):
             stop.leave()
+    clock.update()
 
 
 def batches(setup: Setup, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor, float]]:
@@ -95,19 +102,20 @@ def batches(setup: Setup, epoch: int, first_step: int = 0) -> Iterator[tuple[Ten
     at once, so it depends on the seed and the epoch alone.
     """
     config, split, device, ranks = setup.config, setup.splits["train"], setup.device, setup.ranks
-    order = torch.randperm(len(split), generator=generator(config.seed, "order", epoch))
+    order, draws = epoch_order(setup, epoch)
     drawn = setup.augmentation.draw(len(split), config.seed, epoch, device=device)
-    whole = order.split(config.batch_size)[: setup.steps_per_epoch]
+    whole = torch.arange(len(order)).split(config.batch_size)[: setup.steps_per_epoch]
     mixed = setup.mixing.draw([len(step) for step in whole], config.seed, epoch) if setup.mixing else None
     layout = memory_format(device, setup.precision)
-    chunk = CHUNK[device.type]
-    per_chunk = max(1, chunk // config.batch_size)
-    for start in range(first_step, len(whole), per_chunk):
-        steps = whole[start : start + per_chunk]
+    chunk = chunk_size(device, split.size)
+    for start in range(first_step, len(whole), setup.steps_per_chunk):
+        steps = whole[start : start + setup.steps_per_chunk]
         # A partner may be another rank's sample, so every rank makes the whole batch where batches are mixed.
         loaded = steps if mixed else [ranks.shard(step) for step in steps]
-        indices = torch.cat(loaded).to(device)
-        augmented = [setup.augmentation.apply(split.gather(part), rows(drawn, part)) for part in indices.split(chunk)]
+        places = torch.cat(loaded)
+        indices, taken = order[places].to(device), draws[places].to(device)
+        pieces = zip(indices.split(chunk), taken.split(chunk), strict=True)
+        augmented = [setup.augmentation.apply(split.gather(part), rows(drawn, draw)) for part, draw in pieces]
         images, targets = setup.preprocessing.normalize(torch.cat(augmented), layout), split.labels[indices]
         if mixed:
             chosen = range(start, start + len(steps))
@@ -124,10 +132,22 @@ def unmixed(setup: Setup, epoch: int) -> Iterator[Tensor]:
         yield images
 
 
-def validate(setup: Setup, state: State, epoch: int, progress: Progress) -> dict[str, Any] | None:
-    """Figures on the validation images, or None where there are none."""
+def epoch_order(setup: Setup, epoch: int) -> tuple[Tensor, Tensor]:
+    """(sample, augmentation draw) of each place of an epoch, int64 on the CPU.
+
+    A draw belongs to its sample, so that its place does not matter; one that comes several times takes its place's instead.
+    """
+    split, random = setup.splits["train"], generator(setup.config.seed, "order", epoch)
+    if setup.config.data.balance == "sampler":
+        return balanced_order(split.labels.cpu(), len(split.class_names), random), torch.arange(len(split))
+    order = torch.randperm(len(split), generator=random)
+    return order, order
+
+
+def validate(setup: Setup, state: State, epoch: int, progress: Progress) -> tuple[dict[str, Any] | None, Tensor | None]:
+    """(figures on the validation images or None where there are none, the logits of plain ones)."""
     if "val" not in setup.splits:
-        return None
+        return None, None
     split, augmentation = setup.splits["val"], setup.augmentation
     transform = None
     if setup.config.data.val.augment:
@@ -145,7 +165,8 @@ def validate(setup: Setup, state: State, epoch: int, progress: Progress) -> dict
         transform=transform,
         advance=progress.advance_scoring,
     )
-    return score(logits, split.labels)
+    # Ranks score other batches than the one process that scores at the end, and may round differently.
+    return score(logits, split.labels), logits if transform is None and setup.ranks.size == 1 else None
 
 
 def epoch_line(
@@ -162,7 +183,7 @@ def epoch_line(
     }
     if figures:
         line |= {"val_loss": figures["nll"], "val_accuracy": figures["accuracy"], "val_num": figures["num"]}
-    if state.early_stop.over and epoch + 1 < setup.config.epochs:
+    if state.early_stop.over and epoch + 1 < state.pace.num_epochs(setup.steps_per_epoch):
         line["stopped_early"] = True
     return line
 
@@ -180,9 +201,17 @@ def check_finite(losses: list[Tensor], step: int) -> None:
 class Clock:
     """Adds the wall time since it was made to `state.seconds`."""
 
-    def __init__(self, state: State) -> None:
-        self.state, self.before, self.began = state, state.seconds, time.perf_counter()
+    def __init__(self, state: State, device: torch.device) -> None:
+        self.state, self.device = state, device
+        self.before, self.began = state.seconds, time.perf_counter()
 
     def update(self) -> None:
         """Bring the state's seconds up to now."""
         self.state.seconds = self.before + time.perf_counter() - self.began
+
+    def read(self) -> float:
+        """The state's seconds, brought up to when the device has done all that it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.update()
+        return self.state.seconds

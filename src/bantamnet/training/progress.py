@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
+from rich.text import Text
 
 SCORING_COST = 1 / 3
 """Work of scoring an image, in units of training on one: a forward pass without its backward."""
@@ -90,5 +91,5 @@ def facts_table(facts: dict[str, str]) -> Table:
     table.add_column(style="dim")
     table.add_column()
     for name, value in facts.items():
-        table.add_row(name, value)
+        table.add_row(name, Text(value))
     return table

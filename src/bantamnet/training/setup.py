@@ -11,17 +11,24 @@ from torch.nn.parallel import DistributedDataParallel
 
 from bantamnet.config import RunConfig
 from bantamnet.data import augment, mixing
+from bantamnet.data.augment import chunk_size
+from bantamnet.data.balance import class_weights
+from bantamnet.data.listener import Listener
 from bantamnet.data.preprocess import Preprocessing
 from bantamnet.data.split import Split
+from bantamnet.data.statistics import Stat, normalization
 from bantamnet.errors import UserError
-from bantamnet.evaluate.scoring import load_splits
+from bantamnet.evaluate.scoring import divide, load_parts
 from bantamnet.models.resnet import ResNet, build
+from bantamnet.models.syncnorm import synchronise
 from bantamnet.optim.ema import Ema
 from bantamnet.optim.groups import Optimizers
 from bantamnet.optim.swa import Swa
 from bantamnet.runs.modelfile import load_model
 from bantamnet.runtime import Ranks, key, memory_format, pick_precision
 from bantamnet.training.losses import Classification
+from bantamnet.training.pace import Pace, TimeBudget
+from bantamnet.training.progress import SCORING_COST
 from bantamnet.training.stopping import EarlyStopping
 
 
@@ -36,11 +43,15 @@ class State:
     early_stop: EarlyStopping
     totals: Tensor
     """float64 (3,): sum of losses, correct, images, of this rank since the epoch began."""
+    pace: Pace
+    """How many steps there are, and how far in the schedule each one is."""
     step: int = 0
     epochs_done: int = 0
     best: dict[str, Any] | None = None
     """Validation figures of the chosen epoch so far."""
     best_weights: dict[str, Tensor] = field(default_factory=dict)
+    best_logits: Tensor | None = None
+    """What they say of the plain validation images, so that these need not be scored again; None after a resume."""
     seconds: float = 0.0
     """Wall time spent, over all resumes."""
 
@@ -71,8 +82,19 @@ class Setup:
 
     @property
     def num_steps(self) -> int:
-        """Steps of the whole run."""
+        """Steps that the config's epochs take: the run's own, unless it is stretched or shrunk into others (see `State.pace`)."""
         return self.config.epochs * self.steps_per_epoch
+
+    @property
+    def steps_per_chunk(self) -> int:
+        """Steps whose images are augmented together."""
+        return max(1, chunk_size(self.device, self.splits["train"].size) // self.config.batch_size)
+
+    def work(self, steps: int, epochs: int | None = None) -> float:
+        """What so many steps, the scoring after `epochs` (default: those begun) and averages cost, in training images."""
+        scorings = math.ceil(steps / self.steps_per_epoch) if epochs is None else epochs
+        scored = scorings * len(self.splits.get("val", ())) + self.config.epochs_averaged(scorings) * len(self.splits["train"])
+        return steps * self.config.batch_size + scored * SCORING_COST
 
 
 def build_net(config: RunConfig, num_classes: int, with_init: bool) -> ResNet:
@@ -80,29 +102,53 @@ def build_net(config: RunConfig, num_classes: int, with_init: bool) -> ResNet:
     torch.manual_seed(key(config.seed, "init"))
     net = build(config.model, num_classes)
     if config.init and with_init:
-        weights = load_model(Path(config.init))[0].state_dict()
-        shapes = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
-        differing = [name for name in {**shapes, **weights} if name not in weights or shapes.get(name) != weights[name].shape]
-        if differing:
-            raise UserError(f"init: {config.init} is another net than {config.model.name}: {', '.join(differing[:5])} differ")
-        net.load_state_dict(weights)
+        net.load_state_dict(initial_weights(Path(config.init), net, config.model.name))
     return net
 
 
+def initial_weights(path: Path, net: nn.Module, name: str) -> dict[str, Tensor]:
+    """The weights in a model file; raises `UserError` unless they fit `net`, called `name`, whose own may be on meta."""
+    weights = load_model(path)[0].state_dict()
+    shapes = {key: tuple(tensor.shape) for key, tensor in net.state_dict().items()}
+    differing = [key for key in {**shapes, **weights} if key not in weights or shapes.get(key) != weights[key].shape]
+    if differing:
+        raise UserError(f"init: {path} is another net than {name}: {', '.join(differing[:5])} differ")
+    return weights
+
+
+def check_batch(config: RunConfig, num_train: int, num_ranks: int = 1) -> None:
+    """Raise `UserError` where `drop_last` leaves no batch, or the last batch has no image for one of the ranks."""
+    if config.drop_last and config.batch_size > num_train:
+        raise UserError(
+            f"batch_size: {config.batch_size} is more than the {num_train} training images; with drop_last no batch is left"
+        )
+    smallest = config.batch_size if config.drop_last else num_train % config.batch_size or config.batch_size
+    if smallest < num_ranks:
+        raise UserError(
+            f"batch_size: a batch of {smallest} images cannot be shared by {num_ranks} ranks; choose another batch_size"
+            + ("" if config.drop_last else ", or drop_last=true")
+        )
+
+
 def prepare(
-    config: RunConfig, data_dir: Path | None, device: torch.device, ranks: Ranks, with_init: bool = True
+    config: RunConfig,
+    data_dir: Path | None,
+    device: torch.device,
+    ranks: Ranks,
+    with_init: bool = True,
+    listener: Listener | None = None,
 ) -> tuple[Setup, State]:
     """Load the data, build the net and its optimisers; raises `UserError` for what does not fit together.
 
-    `with_init` false leaves `config.init` unread, for a run that goes on from a checkpoint.
+    `with_init` false leaves `config.init` unread, for a run that goes on from a checkpoint. The setup's config is complete:
+    statistics of the training images that the config left open stand in it.
     """
     precision = pick_precision(config.precision, device)
-    splits = {name: split.to(device) for name, split in load_splits(config, data_dir).items()}
+    parts = load_parts(config.data, data_dir, listener)
+    config, mean, std = with_statistics(config, parts["train"])
+    splits = {name: split.to(device) for name, split in divide(parts, config.data.val).items()}
     train = splits["train"]
-    if config.drop_last and config.batch_size > len(train):
-        raise UserError(
-            f"batch_size: {config.batch_size} is more than the {len(train)} training images; with drop_last no batch is left"
-        )
+    check_batch(config, len(train), ranks.size)
     round_steps = math.floor if config.drop_last else math.ceil
     setup = Setup(
         config=config,
@@ -110,13 +156,15 @@ def prepare(
         device=device,
         precision=precision,
         ranks=ranks,
-        augmentation=augment.parse(config.data.augment),
+        augmentation=augment.parse(config.data.augment, config.data.mean),
         mixing=mixing.parse(config.data.mix),
-        preprocessing=Preprocessing(train.size, config.data.mean, config.data.std),
-        task=Classification(config.label_smoothing),
+        preprocessing=Preprocessing(train.size, mean, std, config.data.resize),
+        task=Classification(config.label_smoothing, class_weights(train).to(device) if config.data.balance == "loss" else None),
         steps_per_epoch=round_steps(len(train) / config.batch_size),
     )
     net = build_net(config, len(train.class_names), with_init).to(device, memory_format=memory_format(device, precision))  # type: ignore[call-overload]
+    if ranks.size > 1 and config.sync_batchnorm:
+        net = synchronise(net, device)
     torch.manual_seed(key(config.seed, "dropout", ranks.rank))
     ema = config.ema
     state = State(
@@ -126,8 +174,29 @@ def prepare(
         swa=Swa(net) if config.swa else None,
         early_stop=EarlyStopping(config.early_stop),
         totals=torch.zeros(3, dtype=torch.float64, device=device),
+        pace=make_pace(setup),
     )
+    if config.time_budget or config.max_steps or config.pace:
+        state.optimizers.position = lambda step: state.pace.progress(step) * setup.num_steps
     return setup, state
+
+
+def make_pace(setup: Setup) -> Pace:
+    """How the run ends: with its epochs, or as its config says otherwise."""
+    config = setup.config
+    if config.time_budget:
+        return TimeBudget(config.time_budget, setup.steps_per_epoch, setup.steps_per_chunk, setup.ranks)
+    return Pace(list(config.pace or [(0, 0.0, config.max_steps or setup.num_steps)]))
+
+
+def with_statistics(config: RunConfig, train: Split) -> tuple[RunConfig, Stat, Stat]:
+    """(the config with mean and standard deviation filled in from training images where it has none, mean, std)."""
+    mean, std = config.data.mean, config.data.std
+    if mean is None or std is None:
+        found = normalization(train)
+        mean, std = mean or found[0], std or found[1]
+        config = config.model_copy(update={"data": config.data.model_copy(update={"mean": mean, "std": std})})
+    return config, mean, std
 
 
 def over_ranks(net: nn.Module, setup: Setup) -> nn.Module:

@@ -2,24 +2,26 @@
 
 import contextlib
 import copy
-import resource
-import sys
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
 from rich.console import Console
 
 from bantamnet.config import RunConfig
-from bantamnet.data.augment import CHUNK
-from bantamnet.data.sources import find_source
+from bantamnet.data.balance import IMBALANCED, counts
+from bantamnet.data.listener import ConsoleListener
 from bantamnet.errors import UserError
-from bantamnet.evaluate.logits import split_logits
+from bantamnet.evaluate.logits import BATCH, split_logits
 from bantamnet.evaluate.metrics import score
-from bantamnet.evaluate.scoring import record_test_look
+from bantamnet.evaluate.scoring import moved, record_test_look
 from bantamnet.evaluate.tta import ViewAverage
-from bantamnet.models.resnet import build_on_meta, count_parameters
-from bantamnet.models.summary import check_budget, summarize, weight_class
+from bantamnet.machine import peak_memory
+from bantamnet.models.resnet import count_parameters
+from bantamnet.models.summary import summarize, weight_class
 from bantamnet.runs.directory import RunDirectory, free_directory
 from bantamnet.runs.lock import hold
 from bantamnet.runtime import (
@@ -30,11 +32,12 @@ from bantamnet.runtime import (
     rng_state,
     set_rng_state,
 )
-from bantamnet.training.averaging import epochs_averaged
 from bantamnet.training.checkpoints import NonFiniteError, list_checkpoints, load_newest
-from bantamnet.training.keeping import write_model
+from bantamnet.training.keeping import chosen_net, early_end, write_model
 from bantamnet.training.loop import batches, fit
-from bantamnet.training.progress import SCORING_COST, Progress, duration, facts_table
+from bantamnet.training.pace import TimeBudget
+from bantamnet.training.precheck import check_before_data
+from bantamnet.training.progress import Progress, duration, facts_table
 from bantamnet.training.setup import Setup, State, prepare
 from bantamnet.training.signals import listen
 from bantamnet.training.step import gradients
@@ -47,15 +50,24 @@ class Options:
     data_dir: Path | None = None
     console: Console | None = None
     """Where to talk; None for silence."""
+    data: str | None = None
+    """Where the data of a run that is resumed are now; None for where they were."""
     command: str = ""
     """Recorded as how to repeat the run; empty takes the command line of this process."""
+    rank_timeout: float = 600
+    """Seconds after which a rank that the others wait for counts as lost."""
 
 
 def train(config: RunConfig, out: Path | None = None, options: Options | None = None) -> RunDirectory:
     """Train from the start into `out` (default `runs/NAME`, numbered where taken)."""
     options = options or Options()
-    check_budget(build_on_meta(config.model, len(find_source(config.data.name).class_names)), config.max_parameters)
-    path = out or free_directory(Path("runs"), config.name)
+    check_before_data(config)
+    max_restarts, restarts = (int(os.environ.get(f"TORCHELASTIC_{name}", "0")) for name in ("MAX_RESTARTS", "RESTART_COUNT"))
+    if max_restarts and out is None:
+        raise UserError("--max-restarts: name the run directory with --out, so that a restart finds it")
+    path = out or free_directory(Path("runs"), f"{config.name}-refit" if config.refit_of else config.name)
+    if restarts and (path / "config.yaml").is_file():
+        return resume(path, options)
     RunDirectory.refuse_used(path)
     return _run(config, path, options, resuming=False)
 
@@ -65,22 +77,19 @@ def resume(path: Path, options: Options | None = None) -> RunDirectory:
     run = RunDirectory.open(path)
     if run.summary():
         raise UserError(f"{path} is finished; `bantamnet evaluate {path}` shows it")
-    return _run(run.config(), path, options or Options(), resuming=True)
+    return _run(moved(run.config(), (options or Options()).data), path, options or Options(), resuming=True)
 
 
 def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> RunDirectory:
     console = options.console or Console(quiet=True)
     device = pick_device(config.device)
-    with join_ranks(device) as ranks, listen(path) as stop, contextlib.ExitStack() as held:
+    with join_ranks(device, options.rank_timeout) as ranks, listen(path) as stop, contextlib.ExitStack() as held:
         run = RunDirectory(path)
         if ranks.main and resuming:
             held.enter_context(hold(path))
         begun = resuming and bool(list_checkpoints(run.checkpoints))
-        setup, state = prepare(config, options.data_dir, device, ranks, with_init=not begun)
-        if ranks.main and not resuming:
-            RunDirectory.create(path, config, options.command or command_line())
-            held.enter_context(hold(path))
-        ranks.wait()
+        listener = ConsoleListener(console if ranks.main else Console(quiet=True), stopped=lambda: bool(stop.signum))
+        setup, state = prepare(config, options.data_dir, device, ranks, with_init=not begun, listener=listener)
         if resuming:
             checkpoint, warnings = load_newest(run.checkpoints, setup, state)
             if ranks.main:
@@ -92,21 +101,26 @@ def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> Run
                 if state.best:
                     write_model(setup, state, run, [])
         seconds = measure(setup, state)
+        if isinstance(state.pace, TimeBudget):
+            state.pace.begin(state.step, state.seconds, seconds, lambda num: scoring_plan(setup, state, num))
+        if ranks.main and not resuming:
+            RunDirectory.create(path, setup.config, options.command or command_line())
+            held.enter_context(hold(path))
+        ranks.wait()
         if ranks.main:
             console.print(facts_table(facts(setup, state, path, seconds)))
         with Progress(console if ranks.main else Console(quiet=True)) as progress:
-            progress.begin(*_work(setup, state), config.epochs)
+            done, total = setup.work(state.step, state.epochs_done), setup.work(state.pace.steps)
+            progress.begin(done, total, state.pace.num_epochs(setup.steps_per_epoch))
             try:
                 fit(setup, state, run, progress, stop)
             except NonFiniteError as error:
                 saved = list_checkpoints(run.checkpoints)
                 where = f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint had been written yet"
                 raise NonFiniteError(f"{error}; {where}. Try a lower optim.lr, a warm-up, or precision=fp32") from None
-        early = state.early_stop.report(state.epochs_done, config.epochs, state.step, setup.num_steps)
-        if ranks.main:
-            if early:
-                console.print(early["note"], highlight=False)
-            finish(setup, state, run)
+        if ranks.main and (early := early_end(setup, state)):
+            console.print(early["note"], highlight=False)
+        finish(setup, state, run)
         ranks.wait()
     return run
 
@@ -121,8 +135,7 @@ def measure(setup: Setup, state: State, num_steps: int = 2) -> float:
     began = time.perf_counter()
     stream = batches(setup, state.epochs_done)
     batch = next(stream)
-    steps_of_chunk = max(1, CHUNK[setup.device.type] // setup.config.batch_size)
-    augmenting = (time.perf_counter() - began) / min(steps_of_chunk, setup.steps_per_epoch)
+    augmenting = (time.perf_counter() - began) / min(setup.steps_per_chunk, setup.steps_per_epoch)
     for number in range(num_steps + 1):
         if number == 1:
             began = time.perf_counter()
@@ -133,16 +146,26 @@ def measure(setup: Setup, state: State, num_steps: int = 2) -> float:
     return augmenting + (time.perf_counter() - began) / num_steps
 
 
-def _work(setup: Setup, state: State) -> tuple[float, float]:
-    """(done, total) in training images."""
-    scoring = len(setup.splits["val"]) * SCORING_COST if "val" in setup.splits else 0.0
-    batch = setup.config.batch_size
-    measuring = len(setup.splits["train"]) * SCORING_COST  # of an average's BatchNorm statistics
+def scoring_seconds(setup: Setup, state: State, num: int = BATCH) -> float:
+    """Seconds that scoring an image takes, measured on `num` training images."""
+    split = setup.splits["train"]
+    batch = split.subset(torch.arange(min(num, len(split))))
+    for part in (batch.subset(torch.arange(min(20, len(batch)))), batch):  # the first is to warm up
+        began = time.perf_counter()
+        split_logits(state.scored_net, part, setup.preprocessing, precision=setup.precision).sum().item()
+        seconds = time.perf_counter() - began
+    return seconds / len(batch)
 
-    def work(steps: int, epochs: int) -> float:
-        return steps * batch + epochs * scoring + epochs_averaged(setup.config, epochs) * measuring
 
-    return work(state.step, state.epochs_done), work(setup.num_steps, setup.config.epochs)
+def scoring_plan(setup: Setup, state: State, num: int) -> tuple[float, int, int]:
+    """(seconds of scoring an image, images to be scored after the last step, images of an epoch's validation)."""
+    val, average = setup.config.data.val, ViewAverage(setup.config.tta)
+    num_val = len(setup.splits.get("val", ()))
+    known = average.plain and not val.augment and setup.ranks.size == 1 and not (state.best and state.best_logits is None)
+    again = 0 if known or val.source == "test" else num_val
+    num_test = 0 if known and val.source == "test" else len(setup.splits["test"])
+    after_end = num_val + len(average.views) * (again + num_test)
+    return scoring_seconds(setup, state, num), after_end, num_val
 
 
 def facts(setup: Setup, state: State, path: Path, step_seconds: float) -> dict[str, str]:
@@ -150,36 +173,69 @@ def facts(setup: Setup, state: State, path: Path, step_seconds: float) -> dict[s
     config = setup.config
     params, budget = count_parameters(state.net), config.max_parameters
     limit = f"{budget:,} ({config.budget})" if isinstance(config.budget, str) else f"{budget:,}" if budget else "none"
-    done, total = _work(setup, state)
-    counts = ", ".join(f"{len(split):,} {name}" for name, split in setup.splits.items())
+    left = setup.work(state.pace.steps) - setup.work(state.step, state.epochs_done)
+    num = ", ".join(f"{len(split):,} {name}" for name, split in setup.splits.items())
     if config.data.val.source == "test":
-        counts += " (val is test)"
+        num += " (val is test)"
+    smallest, largest = (int(count) for count in counts(setup.splits["train"]).aminmax())
+    unequal = f"{len(setup.splits['train'].class_names)}, of {smallest:,} to {largest:,} training images"
     hardware = environment(setup.device, setup.precision)
     speed = config.batch_size / step_seconds
-    return {
-        "recipe": f"{config.name} ({config.label}), {config.epochs} epochs, seed {config.seed}",
+    told = {
+        "recipe": f"{config.name} ({config.label}), {length(setup, state)}, seed {config.seed}",
         "net": f"{params:,} parameters, budget {limit}",
-        "data": f"{config.data.name}: {counts}",
+        "data": f"{config.data.name}: {num}",
+        **({"classes": f"{unequal} (data.balance: {config.data.balance})"} if largest > IMBALANCED * smallest else {}),
         "device": f"{setup.device.type} ({hardware['device']}, {hardware['threads']} threads), {setup.precision}",
-        "ETA": f"{duration((total - done) / speed)} ({speed:,.0f} images/s measured)",
+        "ETA": f"{duration(left / speed)} ({speed:,.0f} images/s measured)",
         "run": str(path),
     }
+    if origin := config.refit_of:
+        told["refit"] = (
+            f"of {origin.run}: epoch {origin.epoch} of {origin.epochs} was chosen there by {100 * origin.val_accuracy:.2f}% of "
+            f"{origin.val_num:,} validation images, now trained on too: {setup.num_steps:,} steps instead of {origin.step:,}"
+        )
+    return told
+
+
+def length(setup: Setup, state: State) -> str:
+    """How long the run is, in words."""
+    config, steps = setup.config, state.pace.steps
+    if config.time_budget:
+        passes = steps / setup.steps_per_epoch
+        return f"time budget {duration(config.time_budget)}, about {steps:,} steps ({passes:.2f} epochs) as fast as now"
+    if config.max_steps or config.pace:
+        return f"{steps:,} steps ({steps / setup.steps_per_epoch:.2f} epochs)"
+    return f"{config.epochs} epochs"
 
 
 def finish(setup: Setup, state: State, run: RunDirectory) -> None:
-    """Score the chosen weights once on validation and test images, and write model, predictions and summary."""
-    config = setup.config
-    net, weights_digest = write_model(setup, state, run, [])
-    figures = []
+    """Score the chosen weights once on validation and test images, and write model, predictions and summary.
+
+    All ranks must call: they share the images; the main one writes.
+    """
+    config, began = setup.config, time.perf_counter()
+    net = chosen_net(state)
+    weights_digest = write_model(setup, state, run, []) if setup.ranks.main else ""
+    scored = {}
     for name in ("val", "test"):
         if name not in setup.splits or (name == "val" and config.data.val.source == "test"):
             continue
-        split = setup.splits[name]
-        average = ViewAverage(config.tta)
-        logits = split_logits(net, split, setup.preprocessing, precision=setup.precision, tta=average)
+        split, average = setup.splits[name], ViewAverage(config.tta)
+        if state.best_logits is not None and average.plain and split.fingerprint == setup.splits["val"].fingerprint:
+            logits = state.best_logits
+            average.count_plain(len(split))
+        else:
+            logits = split_logits(net, split, setup.preprocessing, precision=setup.precision, tta=average, ranks=setup.ranks)
+        scored[name] = split, average, logits
+    if not setup.ranks.main:
+        return
+    figures = []
+    for name, (split, average, logits) in scored.items():
         about = {"split": name, **average.figures(), "precision": setup.precision, "digest": weights_digest}
         figures.append({**about, **score(logits, split.labels), "fingerprint": split.fingerprint})
         run.write_predictions(name, logits.cpu(), split.labels.cpu(), split.ids, figures[-1])
+    seconds = state.seconds + time.perf_counter() - began
     record_test_look(run, {**figures[-1], "epoch": state.best["epoch"] if state.best else 0}, "final")
     write_model(setup, state, run, figures)
     model = summarize(net, setup.preprocessing.size)
@@ -195,10 +251,12 @@ def finish(setup: Setup, state: State, run: RunDirectory) -> None:
             "budget": config.max_parameters,
             "seed": config.seed,
             "split_seed": config.data.val.split_seed,
-            "epochs": config.epochs,
+            "epochs": state.pace.num_epochs(setup.steps_per_epoch),
             "steps": state.step,
-            "stopped_early": state.early_stop.report(state.epochs_done, config.epochs, state.step, setup.num_steps),
+            "stopped_early": early_end(setup, state),
             "seconds": state.seconds,
+            "time_budget": budget_facts(state.pace, setup, seconds) if isinstance(state.pace, TimeBudget) else None,
+            "refit_of": config.refit_of.model_dump(mode="json") if config.refit_of else None,
             "peak_memory_mb": peak_memory_mb(),
             "ranks": setup.ranks.size,
             "data": {name: {"num": len(s), "fingerprint": s.fingerprint} for name, s in setup.splits.items()},
@@ -210,7 +268,22 @@ def finish(setup: Setup, state: State, run: RunDirectory) -> None:
     )
 
 
+def budget_facts(pace: TimeBudget, setup: Setup, seconds: float) -> dict[str, Any]:
+    """What summary.json keeps of a time budget; `seconds` have passed from the first step to the end of the last scoring."""
+    return {
+        "budget_seconds": pace.seconds,
+        "spent_seconds": seconds,
+        "planned_steps": pace.plans[0][2],
+        "steps": pace.steps,
+        "epochs": pace.steps / setup.steps_per_epoch,
+        "schedule_done": pace.progress(pace.steps),
+        "repeatable": False,
+        "note": "the clock set the number of steps, so a second run differs; "
+        "the same config with time_budget: null and this pace makes the same steps at the same rates",
+        "pace": pace.plans,
+    }
+
+
 def peak_memory_mb() -> float:
     """The most memory that this process has held, in MB (2^20 bytes)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1024**2 if sys.platform == "darwin" else 1024)
+    return peak_memory() / 1024**2

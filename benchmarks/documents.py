@@ -1,0 +1,165 @@
+"""Write the figures of README.md and docs/ between their markers from the files in results/, so that none is typed by hand.
+
+python benchmarks/documents.py         # writes; the tests check that nothing would change
+"""
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from bantamnet.runs.describe import list_recipes
+from bantamnet.runs.lookup import RECIPES, recipe_names, resolve
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "results"
+
+
+def load(name: str) -> dict[str, Any] | None:
+    """A results file, or None where it has not been measured yet."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def percents(values: list[float]) -> str:
+    """Mean ± standard deviation over seeds, or the one value."""
+    if len(values) == 1:
+        return f"{100 * values[0]:.2f}% (1 seed)"
+    return f"{100 * statistics.mean(values):.2f} ± {100 * statistics.stdev(values):.2f}% ({len(values)} seeds)"
+
+
+def accuracy_and_speed(measured: dict[str, Any]) -> str:
+    """Test accuracy over seeds, and the images/s of the median epoch of runs that had every core."""
+    runs = measured["runs"]
+    accuracy = percents([run["figures"]["test"]["accuracy"] for run in runs])
+    alone = [run for run in runs if run["environment"]["threads"] == run["environment"]["cpu_cores"]]
+    speed = statistics.median(line["images_per_second"] for run in alone for line in run["curve"])
+    return f"{accuracy}, {speed:,.0f} images/s on {runs[0]['environment']['cpu_cores']} CPU cores"
+
+
+def recipes_table() -> str:
+    """A row a recipe: parameters, epochs, label, published claim, test accuracy where a full run was measured."""
+    rows = ["| recipe | data | parameters | class | epochs | label | published | test accuracy here |", "| --- " * 8 + "|"]
+    for recipe in list_recipes():
+        measured = load(recipe["name"])
+        whole = measured and measured["runs"][0]["epochs"] == resolve(recipe["name"]).epochs
+        claimed = (recipe["claims"] or {}).get("accuracy")
+        cells = [
+            f"`{recipe['name']}`",
+            recipe["data"],
+            f"{recipe['parameters']:,}",
+            recipe["weight_class"],
+            str(recipe["epochs"]),
+            recipe["label"],
+            f"{claimed:.2f}%" if claimed else "",
+            accuracy_and_speed(measured) if measured and whole else "not yet run in full",
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def twins() -> list[dict[str, Any]]:
+    """Facts of the recipes that repeat a report."""
+    return [recipe for recipe in list_recipes() if recipe["claims"]]
+
+
+def epoch_accuracies(name: str, epoch: int) -> list[float]:
+    """Validation accuracy after this epoch of each run of a recipe that came so far."""
+    measured = load(name) or {"runs": []}
+    return [line["val_accuracy"] for run in measured["runs"] for line in run["curve"] if line["epoch"] == epoch]
+
+
+def milestones_table() -> str:
+    """The twins' curves beside the published logs, up to the first published epoch that no run has reached."""
+    rows = ["| twin | measured on | epoch | published log | here |", "| --- " * 5 + "|"]
+    for twin in twins():
+        published: dict[int, list[str]] = {}
+        for curve in twin["claims"]["milestones"].values():
+            for epoch, value in curve.items():
+                published.setdefault(int(epoch), []).append(f"{value:.2f}%")
+        reached = {line["epoch"] for run in (load(twin["name"]) or {"runs": []})["runs"] for line in run["curve"]}
+        beyond = next((epoch for epoch in sorted(published) if epoch not in reached), 0)
+        on = "augmented validation" if resolve(twin["name"]).data.val.augment else "test"
+        for epoch in sorted({*published, *reached}):
+            if epoch <= max(beyond, *reached, 1) and (epoch in published or epoch == max(reached)):
+                here = epoch_accuracies(twin["name"], epoch)
+                cells = [" / ".join(published.get(epoch, [])), percents(here) if here else "not yet"]
+                rows.append(f"| `{twin['name']}` | {on} | {epoch} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def here(name: str) -> str:
+    """What was measured of a recipe so far, in a table's cell."""
+    measured = load(name)
+    if not measured:
+        return "not yet run"
+    runs, epochs = measured["runs"], resolve(name).epochs
+    if "figures" in runs[0] and runs[0]["epochs"] == epochs:
+        return f"{percents([run['figures']['test']['accuracy'] for run in runs])} test"
+    done = max(line["epoch"] for run in runs for line in run["curve"])
+    return f"{percents(epoch_accuracies(name, done))} after {done} of {epochs} epochs"
+
+
+def systems_table() -> str:
+    """A row a system: what its report says, and what its twin and its clean recipe have come to here."""
+    rows = ["| system | parameters | reported | measured on | the twin here | done right here |", "| --- " * 6 + "|"]
+    for twin in twins():
+        claims, clean = twin["claims"], twin["name"].removesuffix("-as-published")
+        reported = f"{claims['accuracy']:.3f}".rstrip("0").rstrip(".") + "%"
+        cells = [f"`{clean}`", f"{twin['parameters']:,}", reported, claims["measured_on"], here(twin["name"]), here(clean)]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def measured_facts() -> dict[str, Any]:
+    """What results/ hold of each recipe, in brief, for `bantamnet recipes --json`."""
+    facts = {}
+    for name in recipe_names():
+        runs = (load(name) or {"runs": []})["runs"]
+        if runs:
+            done = max(line["epoch"] for run in runs for line in run["curve"])
+            whole = runs[0]["epochs"] == resolve(name).epochs and "figures" in runs[0]
+            test = [run["figures"]["test"]["accuracy"] for run in runs] if whole else None
+            facts[name] = {"epochs": done, "in_full": whole, "seeds": len(runs), "test_accuracies": test}
+    return facts
+
+
+def speed_text() -> str:
+    """The step benchmark in a sentence."""
+    step = load("step-resnet-variant")
+    if step is None:
+        return "Not yet measured."
+    whole = load("modified-resnet-as-published")
+    peak = max(run.get("peak_memory_mb", 0) for run in whole["runs"]) if whole else None
+    memory = f" Training on all 50,000 images of CIFAR-10 held at most {peak:,.0f} MB of memory." if peak else ""
+    return (
+        f"`resnet-variant`, batch {step['batch_size']}, on {step['environment']['cpu_cores']} cores of an "
+        f"{step['environment']['device']} ({step['environment']['precision']}): training with its augmentation runs at "
+        f"{step['ratio_median']:.2f} times the images/s of a plain fp32 step of the same net without any (median of "
+        f"{len(step['ours_images_per_second'])} alternating pairs, {step['ratio_min']:.2f} to {step['ratio_max']:.2f}; "
+        f"`benchmarks/step.py`).{memory}"
+    )
+
+
+PARTS = {"RECIPES": recipes_table, "MILESTONES": milestones_table, "SPEED": speed_text, "SYSTEMS": systems_table}
+
+
+def written(text: str) -> str:
+    """A document with the parts between its markers made anew."""
+    for name, part in PARTS.items():
+        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        before, found, rest = text.partition(begin)
+        if found:
+            text = f"{before}{begin}\n{part()}\n{end}{rest.partition(end)[2]}"
+    return text
+
+
+def documents() -> dict[Path, str]:
+    """Everything that is made from results/: path → content."""
+    pages = {path: written(path.read_text(encoding="utf-8")) for path in (ROOT / "README.md", ROOT / "docs" / "systems.md")}
+    return {**pages, RECIPES / "measured.json": json.dumps(measured_facts(), indent=1) + "\n"}
+
+
+if __name__ == "__main__":
+    for path, text in documents().items():
+        path.write_text(text, encoding="utf-8")

@@ -1,0 +1,209 @@
+"""Several processes train one run: the same sums as one process, and none is left behind when one of them fails."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bantamnet.runs.directory import RunDirectory
+from conftest import tiny
+from same_run import assert_same_run, newest_step
+
+ALIKE = """
+import sys
+import torch
+from bantamnet.runtime import join_ranks
+from bantamnet.training.loop import batches
+from bantamnet.training.setup import over_ranks, prepare
+from conftest import tiny
+
+torch.set_num_threads(1)
+with join_ranks(torch.device("cpu")) as ranks:
+    setup, state = prepare(tiny("batch_size=101", "model.dropout=null", "ema=null"), None, torch.device("cpu"), ranks)
+    state.net.double()
+    net = over_ranks(state.net, setup).train()
+    for epoch in range(2):
+        for images, targets, share in batches(setup, epoch):
+            loss = torch.nn.functional.cross_entropy(net(images.double()), targets, label_smoothing=0.1)
+            (loss * share).backward()
+            state.optimizers.step(state.step)
+            state.step += 1
+    assert state.step >= 20
+    if ranks.main:
+        torch.save(state.net.state_dict(), sys.argv[1])
+"""
+
+
+def ranks(num: int, arguments: list[str], restarts: int = 0) -> subprocess.Popen[str]:
+    """torchrun on this machine, each rank on one thread."""
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num)]
+    tests = str(Path(__file__).parent)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([tests, os.environ.get("PYTHONPATH", "")])}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "env": environment}
+    return subprocess.Popen([*run, "--max-restarts", str(restarts), *arguments], **pipes)
+
+
+def write_recipe(folder: Path, *sets: str) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(json.dumps(tiny("device=cpu", *sets).dump()))
+    return path
+
+
+@pytest.mark.slow
+def test_two_ranks_compute_what_one_process_does(tmp_path: Path) -> None:
+    """20 steps in float64, BatchNorm over both ranks, batches that do not divide: within 1e-9."""
+    script = tmp_path / "alike.py"
+    script.write_text(ALIKE)
+    weights = []
+    for num in (1, 2):
+        process = ranks(num, [str(script), str(tmp_path / f"{num}.pt")])
+        output, _ = process.communicate(timeout=200)
+        assert process.returncode == 0, output
+        weights.append(torch.load(tmp_path / f"{num}.pt", weights_only=True))
+    differences = {name: (weights[1][name].double() - value).abs().max().item() for name, value in weights[0].items()}
+    assert max(differences.values()) < 1e-9, differences
+
+
+def begun(path: Path, recipe: Path, num: int, *options: str, wait: bool = True, restarts: int = 0) -> subprocess.Popen[str]:
+    process = ranks(num, ["-m", "bantamnet", "train", str(recipe), "--out", str(path), *options], restarts)
+    while wait and newest_step(path) < 10:
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    return process
+
+
+def rank_pids(process: subprocess.Popen[str]) -> list[int]:
+    """Of the living children, in the order of their ranks."""
+    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True).stdout.split()
+    return sorted(int(pid) for pid in children)
+
+
+def alive(pid: int) -> bool:
+    """Running or stopped; one that has ended and is not yet waited for does not count."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def ended(process: subprocess.Popen[str], within: float) -> tuple[int, str]:
+    """(exit code, output); nothing may be left of it after so many seconds."""
+    pids = rank_pids(process)
+    output, _ = process.communicate(timeout=within)
+    assert not [pid for pid in pids if alive(pid)], "orphans"
+    return process.returncode, output
+
+
+LONG = ("epochs=2000", "checkpoint={every_steps: 5, keep: 2}")
+
+
+@pytest.mark.slow
+def test_a_killed_rank_ends_the_others(tmp_path: Path) -> None:
+    process = begun(tmp_path / "run", write_recipe(tmp_path, *LONG), 4)
+    os.kill(rank_pids(process)[2], signal.SIGKILL)
+    code, output = ended(process, 15)
+    assert code and "SIGKILL" in output
+
+
+@pytest.mark.slow
+def test_a_rank_that_hangs_ends_the_others(tmp_path: Path) -> None:
+    """After the time-out of 8 s and at most 15 s; torchrun itself waits 30 s more for the one that is stopped."""
+    process = begun(tmp_path / "run", write_recipe(tmp_path, *LONG), 4, "--rank-timeout", "8")
+    pids = rank_pids(process)
+    os.kill(pids[1], signal.SIGSTOP)
+    stopped = time.monotonic()
+    while any(alive(pid) for pid in pids if pid != pids[1]):
+        assert time.monotonic() - stopped < 8 + 15
+        time.sleep(0.1)
+    code, output = ended(process, 45)
+    assert code and "lost another rank" in output
+
+
+@pytest.mark.slow
+def test_sigterm_to_one_rank_saves_and_ends_all(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    process = begun(path, write_recipe(tmp_path, "epochs=2000"), 4)
+    os.kill(rank_pids(process)[0], signal.SIGTERM)
+    code, output = ended(process, 15)
+    assert code and f"stopped by SIGTERM, state saved; go on with: bantamnet train --resume {path}" in output
+    assert not RunDirectory(path).summary() and newest_step(path) >= 10
+
+
+FAILING = """
+import os, sys
+from bantamnet.training import loop, setup
+
+place, rank = sys.argv[1:3]
+
+def failing(original):
+    def call(*arguments, **words):
+        if os.environ["RANK"] == rank:
+            raise ArithmeticError("broken on purpose")
+        return original(*arguments, **words)
+    return call
+
+owner = {"load_parts": setup, "save_checkpoint": loop, "split_logits": loop}[place]
+setattr(owner, place, failing(getattr(owner, place)))
+sys.argv = ["bantamnet", *sys.argv[3:]]
+from bantamnet.cli import main
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("place", "rank"), [("load_parts", "3"), ("save_checkpoint", "0"), ("split_logits", "1")])
+def test_an_exception_on_one_rank_ends_all_and_is_shown(tmp_path: Path, place: str, rank: str) -> None:
+    script, recipe = tmp_path / "failing.py", write_recipe(tmp_path, "epochs=2000")
+    script.write_text(FAILING)
+    process = ranks(4, [str(script), place, rank, "train", str(recipe), "--out", str(tmp_path / "run")])
+    code, output = ended(process, 60)
+    assert code and "ArithmeticError: broken on purpose" in output
+
+
+@pytest.mark.slow
+def test_torchrun_starts_again_where_the_run_stood(tmp_path: Path) -> None:
+    """A rank is killed; --max-restarts goes on from the newest checkpoint, and ends bit for bit as if nothing had happened."""
+    recipe = write_recipe(tmp_path, "epochs=3", "batch_size=40", "checkpoint={every_steps: 5, keep: 2}")
+    whole = begun(tmp_path / "whole", recipe, 2, wait=False)
+    assert ended(whole, 120)[0] == 0
+    process = begun(tmp_path / "run", recipe, 2, restarts=1)
+    os.kill(rank_pids(process)[1], signal.SIGKILL)
+    code, output = ended(process, 120)
+    assert code == 0 and "resuming" in output, output
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_another_number_of_ranks_goes_on_and_says_so(tmp_path: Path) -> None:
+    path, recipe = tmp_path / "run", write_recipe(tmp_path, "epochs=3", "batch_size=40", "checkpoint={every_steps: 5, keep: 2}")
+    process = begun(path, recipe, 2)
+    os.kill(rank_pids(process)[0], signal.SIGTERM)
+    assert ended(process, 30)[0]
+    process = ranks(3, ["-m", "bantamnet", "train", "--resume", str(path)])
+    code, output = ended(process, 120)
+    assert code == 0 and "was on 2 rank(s), and goes on with 3" in output, output
+    summary = RunDirectory(path).summary() or {}
+    assert summary["ranks"] == 3 and [line["val_num"] for line in RunDirectory(path).epochs()] == [144] * 3
+
+
+@pytest.mark.slow
+def test_evaluation_on_any_number_of_ranks_counts_every_image_once(tmp_path: Path) -> None:
+    """The same weights on 1, 2, 3 and 4 ranks."""
+    recipe, path = write_recipe(tmp_path, "epochs=1", "precision=fp32"), tmp_path / "run"
+    assert ended(begun(path, recipe, 1, wait=False), 120)[0] == 0
+    told = []
+    for num in (1, 2, 3, 4):
+        process = ranks(num, ["-m", "bantamnet", "evaluate", str(path), "--tta", "none + rotate(9)", "--device", "cpu", "--json"])
+        code, output = ended(process, 120)
+        assert code == 0, output
+        figures = json.loads(next(line for line in output.splitlines() if line.startswith("{")))
+        told.append({key: figures[key] for key in ("num", "correct", "per_class", "passes_per_image", "images_with_views")})
+    assert told[0]["num"] == 360 and all(figures == told[0] for figures in told)
+    assert len((path / "evaluations.jsonl").read_text().splitlines()) == 1 + 4, "one line an evaluation, whatever the ranks"

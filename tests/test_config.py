@@ -21,6 +21,14 @@ EXPECTED = {
     "resnet-variant-as-published": "as published",
     "modified-resnet": "clean",
     "modified-resnet-as-published": "as published",
+    "improved-resnet": "clean",
+    "improved-resnet-as-published": "final",
+    "resnet-small-initial": "clean",
+    "resnet-small-initial-as-published": "as published",
+    "resnet-small": "clean",
+    "resnet-small-as-published": "as published",
+    "dreamfire": "clean",
+    "dreamfire-as-published": "as published",
 }
 
 

@@ -71,6 +71,7 @@ def test_help_does_not_import_pytorch() -> None:
         "recipes list",
         "recipes show",
         "recipes copy",
+        "import",
     ]
     program = (
         "import sys\nfrom typer.testing import CliRunner\nfrom bantamnet.cli.app import app\n"

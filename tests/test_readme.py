@@ -71,7 +71,7 @@ def test_the_figures_are_those_of_results() -> None:
 
 def test_every_verb_and_recipe_is_mentioned_and_pictures_exist() -> None:
     for command in app.registered_commands:
-        assert command.callback is not None and f"bantamnet {command.callback.__name__}" in README
+        assert command.callback is not None and f"bantamnet {command.name or command.callback.__name__}" in README
     for name in recipe_names():
         assert f"`{name}`" in README
     for picture in re.findall(r"!\[.*?\]\((.*?)\)", README):

@@ -5,29 +5,45 @@ Importing this package is cheap: PyTorch is loaded by the first call.
 """
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from bantamnet.config import RunConfig
     from bantamnet.evaluate.classifier import Classifier
-    from bantamnet.models.resnet import ResNet
     from bantamnet.runs.directory import RunDirectory
     from bantamnet.training.train import Options
 
 __version__ = "0.1.0"
-__all__ = ["build", "load", "resume", "train"]
+__all__ = ["build", "load", "register", "resume", "train"]
+T = TypeVar("T")
 
 
-def build(name: str, settings: Mapping[str, Any] | None = None, num_classes: int = 10) -> "ResNet":
+def register(kind: str, name: str, **facts: Any) -> Callable[[T], T]:
+    """A decorator that makes what it stands above known by `name`, for configs, the command line and model files.
+
+    `kind` is "model" (an `nn.Module` class taking (num_classes, **args)), "operation" (a `bantamnet.data.operations.Operation`
+    class), "optimizer" (a `torch.optim.Optimizer` class) or "data" (a function returning (train, test) splits; its `facts`
+    may be class_names, mean, std, size and about, and are measured where left out). Raises `UserError` for a name that is
+    taken, and for what is not of the kind.
+    """
+    from bantamnet.runs.own import registrar
+
+    return registrar(kind, name, sys._getframe(1), facts)
+
+
+def build(name: str, settings: Mapping[str, Any] | None = None, num_classes: int = 10) -> "nn.Module":
     """A fresh net by the name of a model, recipe or recipe file; `settings` as in `{"model.blocks": [3, 3, 3]}`."""
-    from bantamnet.models import resnet
+    from bantamnet.models import build as models
     from bantamnet.runs.lookup import find, resolve, resolve_model
 
     sets = _assignments(settings)
     model = resolve(name, sets).model if find(name).kind == "recipe" else resolve_model(name, sets)
-    return resnet.build(model, num_classes)
+    return models.build(model, num_classes)
 
 
 def train(
@@ -56,9 +72,11 @@ def train(
 def resume(run: str | Path, options: "Options | None" = None) -> "RunDirectory":
     """Go on with a run that was stopped; one that was stopped before its pictures were drawn gets them."""
     from bantamnet.runs.directory import RunDirectory
+    from bantamnet.runs.own import use_copies
     from bantamnet.training import train as training
 
     begun = RunDirectory.open(Path(run))
+    use_copies(begun.path, begun.config().use)
     if begun.summary() and not (begun.path / "confusion.png").exists():
         return _drawn(begun)
     return _drawn(training.resume(Path(run), options))

@@ -9,8 +9,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from bantamnet.config import AnyGroup, AnySegment, Checks, RunConfig
+from bantamnet.config import AnyGroup, AnyOptimizer, AnySegment, Checks, Group, Imported, RunConfig
 from bantamnet.config.data import is_path
+from bantamnet.config.own import OWN
 from bantamnet.errors import UserError, unknown
 
 Tree = dict[str, Any]
@@ -31,6 +32,16 @@ def validate(tree: Tree, what: str = "config", checks: Checks | None = None) -> 
     """The typed config of a plain tree; raises `ConfigError` with every mistake at once."""
     try:
         return RunConfig.model_validate(tree, context=dict(checks or {}))
+    except ValidationError as error:
+        raise ConfigError(what, [_sentence(entry, tree) for entry in error.errors()]) from None
+
+
+def validate_origin(tree: Tree, what: str = "config", checks: Checks | None = None) -> RunConfig | Imported:
+    """The config in a model file: that of the run it came from, or what is known of an imported net."""
+    if "imported" not in tree:
+        return validate(tree, what, checks)
+    try:
+        return Imported.model_validate(tree, context=dict(checks or {}))
     except ValidationError as error:
         raise ConfigError(what, [_sentence(entry, tree) for entry in error.errors()]) from None
 
@@ -107,10 +118,15 @@ def _without_foreign_keys(section: str, old: Tree, new_name: Any) -> Tree:
         return {key: value for key, value in old.items() if key not in ("mean", "std")} | {"val": val}
     if section == "model" and isinstance(new_name, str) and new_name != old.get("name") and not new_name.startswith("custom"):
         return {}
-    for union in (AnyGroup, AnySegment):
-        kinds = {_tag(kind): kind for kind in get_args(get_args(union)[0])}
-        if str(new_name) in kinds and str(old.get("name")) in kinds:
-            return {key: value for key, value in old.items() if key in kinds[str(new_name)].model_fields}
+    for union, base in ((AnyGroup, Group), (AnySegment, None)):
+        known = kinds(union)
+        if base and isinstance(new_name, str) and (str(old.get("name")) in known) != (new_name in known):
+            if new_name in known and "args" not in old:  # an unknown name, put right
+                return old
+            fields = known.get(new_name, base).model_fields  # from a shipped optimiser to an own one, or back
+            return {key: value for key, value in old.items() if key in fields or key == "name"}
+        if str(new_name) in known and str(old.get("name")) in known:
+            return {key: value for key, value in old.items() if key in known[str(new_name)].model_fields}
     return old
 
 
@@ -148,6 +164,10 @@ def _locate(loc: tuple[int | str, ...], tree: Any) -> tuple[type[BaseModel] | No
     kind: Any = RunConfig
     path: list[str] = []
     for part in loc:
+        if kind is AnyOptimizer:  # pydantic names which of the two it is before what is wrong in it
+            known, own = get_args(get_args(kind)[0])
+            kind = own if part == OWN else known
+            continue
         options = _options(kind)
         tags = {_tag(option): option for option in options if isinstance(option, type) and issubclass(option, BaseModel)}
         if isinstance(part, str) and len(tags) > 1 and part in tags:
@@ -183,6 +203,11 @@ def _options(kind: Any) -> list[Any]:
     if get_origin(kind) in (Union, types.UnionType):
         return [option for alternative in get_args(kind) for option in _options(alternative)]
     return [kind]
+
+
+def kinds(union: Any) -> dict[str, type[BaseModel]]:
+    """The sections of a union that a `name` tells apart, by that name."""
+    return {_tag(kind): kind for kind in get_args(get_args(union)[0])}
 
 
 def _tag(section: type[BaseModel]) -> str:

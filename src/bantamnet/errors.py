@@ -1,5 +1,6 @@
 """A user's mistake, told with its fix."""
 
+import traceback
 from collections.abc import Iterable
 from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
@@ -25,3 +26,13 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     near.sort(key=lambda one: (SequenceMatcher(None, one, word).ratio(), one.startswith(word)), reverse=True)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"unknown {kind} {word!r}{hint} (valid: {', '.join(names)})"
+
+
+def told(error: BaseException, file: str | None = None) -> str:
+    """An error in a user's code in one line, `ValueError: … (mine.py, line 12)`: the deepest line, in `file` if it is there."""
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename == file] or list(frames)
+    where = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+    return f"{traceback.format_exception_only(error)[-1].strip()}{where}"

@@ -23,6 +23,7 @@ app.add_typer(recipes_app, name="recipes", invoke_without_command=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key; may be repeated.")]
+Use = Annotated[list[Path] | None, typer.Option("--use", metavar="FILE.py", help="Own code to register; may be repeated.")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder that holds CIFAR (default: BANTAMNET_DATA, else the user's cache).")]
 Tta = Annotated[
     str, typer.Option(help="Views to average: none, hflip, hflip-translate, recipe (the run's own), or 'none + 0.5*hflip(1)'.")
@@ -42,6 +43,7 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Short for --set epochs=N.")] = None,
     seed: Annotated[int | None, typer.Option(help="Short for --set seed=N.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory (default: runs/NAME, numbered where taken).")] = None,
+    use: Use = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")] = None,
     refit: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Train a finished run's recipe on all images, as long as validation chose.")
@@ -78,7 +80,7 @@ def train(
     if sum(what is not None for what in (recipe, resume, refit)) != 1:
         raise UserError("name what to train: a recipe (`bantamnet recipes` lists them), --resume RUN or --refit RUN; one of them")
     if resume and (given or out):
-        raise UserError("--resume goes on with the run's own config; only --data, --data-dir and --json go with it")
+        raise UserError("--resume goes on with the run's own config; only --data, --data-dir, --use and --json go with it")
     if refit and (sets or epochs is not None or device or time_budget or data or skip_bad):
         raise UserError("--refit takes the run's recipe as it is; only --seed, --out, --data-dir and --json go with it")
     options = Options(
@@ -89,12 +91,13 @@ def train(
     )
     try:
         if resume:
+            run_own_code(use)
             run = bantamnet.resume(resume, options)
         elif refit:
             run = bantamnet.train(refit_config(refit, seed), out=out, options=options)
         else:
             assert recipe is not None
-            run = bantamnet.train(resolve(recipe, given), out=out, options=options)
+            run = bantamnet.train(resolve(recipe, given, use or []), out=out, options=options)
     except Stopped as stopped:
         if is_main_process():
             print(stopped, file=sys.stderr)
@@ -115,6 +118,7 @@ def check(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE|FILE.yaml", help="A recipe's name, or your own.")],
     sets: Set = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer steps; no batch whose step takes long.")] = False,
+    use: Use = None,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the plot of the range test goes.")] = Path(),
     data_dir: DataDir = None,
     device: Annotated[str | None, typer.Option(help="Short for --set device=auto|cpu|cuda.")] = None,
@@ -125,7 +129,7 @@ def check(
     from bantamnet.runs.lookup import resolve
     from bantamnet.training.check import check as check_recipe
 
-    config = resolve(recipe, [*(sets or []), *([f"device={device}"] if device else [])])
+    config = resolve(recipe, [*(sets or []), *([f"device={device}"] if device else [])], use or [])
     told = show.console(stderr=True)
     facts = check_recipe(config, data_dir, quick, lambda text: told.print(text, style="dim"))
     facts["lr_range"]["plot"] = str(save_range_plot(facts["lr_range"], config.name, out))
@@ -157,6 +161,7 @@ def evaluate(
     tta_average: TtaAverage = None,
     tta_below: TtaBelow = None,
     data: DataOption = None,
+    use: Use = None,
     data_dir: DataDir = None,
     device: Device = "auto",
     json: Json = False,
@@ -166,6 +171,7 @@ def evaluate(
     from bantamnet.evaluate.scoring import evaluate as score_model
     from bantamnet.runtime import is_main_process
 
+    run_own_code(use)
     place, listener = named_data(data) if data else None, ConsoleListener(show.console(stderr=True))
     figures = score_model(
         model, split, tta, data_dir, device, tta_average=tta_average, tta_below=tta_below, data=place, listener=listener
@@ -206,6 +212,7 @@ def predict(
     tta: Tta = "none",
     tta_average: TtaAverage = None,
     tta_below: TtaBelow = None,
+    use: Use = None,
     csv: Annotated[Path | None, typer.Option(help="Also write a CSV file: path, rank, class, probability.")] = None,
     device: Device = "auto",
     json: Json = False,
@@ -217,6 +224,7 @@ def predict(
 
     if csv and csv.exists():
         raise UserError(f"--csv: {csv} exists already; choose another name")
+    run_own_code(use)
     paths = find_pictures(pictures)
     classifier = bantamnet.load(model, device)
     average = chosen_tta(tta, classifier.info.config, tta_average, tta_below)
@@ -262,13 +270,38 @@ def data(
 def summary(
     name: Annotated[str, typer.Argument(metavar="NAME|RECIPE|FILE", help="A net, a recipe, a run or a model file.")],
     sets: Set = None,
+    use: Use = None,
     size: Annotated[int, typer.Option(min=8, max=1024, help="Height and width of the input, for a net by name.")] = 32,
     json: Json = False,
 ) -> None:
     """Show a net's layers, parameters, multiply-adds, memory and weight class."""
     from bantamnet.runs.describe import describe
 
+    run_own_code(use)
     show.either(json, describe(name, sets or [], size), show.layers)
+
+
+@app.command("import", epilog="Example: bantamnet import ckpt.pth --as resnet18 --out resnet18.safetensors")
+def import_(
+    weights: Annotated[Path, typer.Argument(metavar="FILE.pth", help="A state dict, or a checkpoint that holds one.")],
+    name: Annotated[str, typer.Option("--as", metavar="NET|RECIPE", help="The net that the weights are of.")],
+    out: Annotated[Path, typer.Option(help="Model file to write.")],
+    sets: Set = None,
+    rules: Annotated[
+        Path | None, typer.Option("--map", metavar="FILE.yaml", help="Regular expressions that rewrite names.")
+    ] = None,
+    classes: Annotated[str, typer.Option(help="Data set whose classes these are, and that it is scored on.")] = "cifar10",
+    mean: Annotated[tuple[float, float, float] | None, typer.Option(help="Mean of pixels in [0, 1], per channel.")] = None,
+    std: Annotated[tuple[float, float, float] | None, typer.Option(help="Their standard deviation, per channel.")] = None,
+    use: Use = None,
+    json: Json = False,
+) -> None:
+    """Make a model file of weights that were trained elsewhere, as by kuangliu/pytorch-cifar."""
+    from bantamnet.runs.importing import import_weights
+
+    run_own_code(use)
+    facts = import_weights(weights, name, out, sets=sets or [], classes=classes, mean=mean, std=std, rules_file=rules)
+    show.either(json, facts, show.imported)
 
 
 @app.command(epilog="Example: bantamnet runs --sort test")
@@ -301,12 +334,14 @@ def recipes_list(json: Json = False) -> None:
 
 
 @recipes_app.command("show", epilog="Example: bantamnet recipes show resnet-variant --set epochs=20")
-def recipes_show(name: Annotated[str, typer.Argument(metavar="RECIPE|FILE.yaml")], sets: Set = None, json: Json = False) -> None:
+def recipes_show(
+    name: Annotated[str, typer.Argument(metavar="RECIPE|FILE.yaml")], sets: Set = None, use: Use = None, json: Json = False
+) -> None:
     """Print a recipe complete, every key resolved."""
     from bantamnet.configfile import write_yaml
     from bantamnet.runs.lookup import resolve
 
-    show.either(json, resolve(name, sets or []).dump(), lambda tree: print(write_yaml(tree), end=""))
+    show.either(json, resolve(name, sets or [], use or []).dump(), lambda tree: print(write_yaml(tree), end=""))
 
 
 @recipes_app.command("copy", epilog="Example: bantamnet recipes copy resnet8-tiny mine.yaml")
@@ -320,6 +355,15 @@ def recipes_copy(
 
     path = copy_recipe(name, to or Path(f"{name}.yaml"))
     show.either(json, {"copied": str(path)}, lambda _: print(f"{path} is yours; train it with: bantamnet train {path}"))
+
+
+def run_own_code(files: list[Path] | None) -> None:
+    """Run the Python files that --use names, so that what they register is known."""
+    if files:
+        from bantamnet.runs.own import use_file
+
+        for file in files:
+            use_file(file)
 
 
 def named_data(given: str) -> str:

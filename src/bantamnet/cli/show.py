@@ -102,6 +102,20 @@ def finished(facts: Facts) -> None:
     print(f"next   bantamnet evaluate {facts['run']}")
 
 
+def imported(facts: Facts) -> None:
+    """What became of weights that were trained elsewhere."""
+    print(f"net     {facts['net']}, {facts['parameters']:,} parameters, {facts['tensors']} tensors named as by {facts['naming']}")
+    for name in facts["left_out"]:
+        print(f"        left out, as the map says: {name}")
+    mean, std = (" ".join(f"{value:g}" for value in facts[key]) for key in ("mean", "std"))
+    print(f"pixels  mean {mean}, std {std} ({facts['preprocessing']}; --mean and --std change them)")
+    print(f"classes {facts['num_classes']} of {facts['classes']}, in its order")
+    if facts["says"]:
+        print(f"told    {', '.join(f'{key} {value}' for key, value in facts['says'].items())} (by the file; not measured here)")
+    print(f"label   {facts['label']}")
+    print(f"next    bantamnet evaluate {facts['model']}")
+
+
 def evaluation(facts: Facts) -> None:
     """Accuracy and the table by class."""
     print(f"{facts['data']} {facts['split']}: {figure_text(facts)}")

@@ -10,6 +10,7 @@ from bantamnet.config.data import Data, Validation
 from bantamnet.config.ending import Refit
 from bantamnet.config.model import Model
 from bantamnet.config.optim import Adam, AdamW, AnyGroup, Group, Lookahead, Muon, Sgd
+from bantamnet.config.own import AnyModel, AnyOptimizer, Imported, Origin, OwnGroup, OwnModel, Used
 from bantamnet.config.run import WEIGHT_CLASSES, Checkpointing, RunConfig
 from bantamnet.config.schedule import (
     AnySegment,
@@ -31,6 +32,8 @@ __all__ = [
     "Adam",
     "AdamW",
     "AnyGroup",
+    "AnyModel",
+    "AnyOptimizer",
     "AnySegment",
     "Checkpointing",
     "Checks",
@@ -41,12 +44,16 @@ __all__ = [
     "EarlyStop",
     "Ema",
     "Group",
+    "Imported",
     "Linear",
     "Lookahead",
     "Model",
     "Multistep",
     "Muon",
     "OneCycle",
+    "Origin",
+    "OwnGroup",
+    "OwnModel",
     "Plateau",
     "Refit",
     "RunConfig",
@@ -57,6 +64,7 @@ __all__ = [
     "Swa",
     "Trapezoid",
     "Tta",
+    "Used",
     "Validation",
     "Warmup",
 ]

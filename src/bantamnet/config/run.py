@@ -10,8 +10,7 @@ from bantamnet.config.averaging import EarlyStop, Ema, Sam, Swa
 from bantamnet.config.claims import Claims
 from bantamnet.config.data import Data
 from bantamnet.config.ending import Duration, Refit
-from bantamnet.config.model import Model
-from bantamnet.config.optim import AnyGroup
+from bantamnet.config.own import AnyModel, AnyOptimizer, Used
 from bantamnet.config.section import Section
 from bantamnet.config.tta import Tta
 
@@ -41,11 +40,11 @@ class RunConfig(Section):
     """Most parameters allowed: a weight class, a number, or null for no limit."""
     data: Data
     """Data, split, augmentation and normalisation."""
-    model: Model
+    model: AnyModel
     """The net."""
     init: str | None = None
     """A model file to start from; null starts from scratch."""
-    optim: list[AnyGroup]
+    optim: list[AnyOptimizer]
     """Optimiser groups, first match wins; a single group is a short form."""
     epochs: Annotated[int, Field(gt=0)]
     """Passes over the training images."""
@@ -90,6 +89,8 @@ class RunConfig(Section):
     """`auto` computes in bf16 (weights stay fp32) where the processor has instructions for it."""
     checkpoint: Checkpointing = Checkpointing()
     """Checkpoints."""
+    use: list[Used] = []
+    """Python files that register own nets, operations, optimisers or data; a plain list of names is a short form."""
     assumed: dict[str, str] = {}
     """Facts that a report leaves open and this recipe chose."""
     claims: Claims | None = None
@@ -101,6 +102,12 @@ class RunConfig(Section):
         if value is None or (isinstance(value, str) and value in WEIGHT_CLASSES) or (type(value) is int and value > 0):
             return value
         raise ValueError(f"takes a weight class ({', '.join(WEIGHT_CLASSES)}), a number above 0, or null; got {value!r}")
+
+    @field_validator("use", mode="before")
+    @classmethod
+    def _short_use(cls, value: Any) -> Any:
+        files = [value] if isinstance(value, str) else value
+        return [{"file": file} if isinstance(file, str) else file for file in files] if isinstance(files, list) else files
 
     @field_validator("optim", mode="before")
     @classmethod

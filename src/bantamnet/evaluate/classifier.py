@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bantamnet.config import Tta
 from bantamnet.errors import UserError
 from bantamnet.evaluate.logits import batch_logits, batch_size
 from bantamnet.evaluate.metrics import predicted_classes
 from bantamnet.evaluate.tta import ViewAverage, chosen_tta
-from bantamnet.models.resnet import ResNet
+from bantamnet.runs.directory import RunDirectory
 from bantamnet.runs.modelfile import ModelInfo, load_model
+from bantamnet.runs.own import use_copies
 from bantamnet.runtime import memory_format, pick_device, pick_precision
 
 Pictures = Sequence[str | Path] | np.ndarray[Any, Any] | Tensor
@@ -38,7 +39,7 @@ class Prediction:
 class Classifier:
     """`net` in evaluation mode on its device, and what its file says."""
 
-    net: ResNet
+    net: nn.Module
     info: ModelInfo
     digest: str
     precision: str
@@ -94,6 +95,8 @@ def load_classifier(path: Path, device: str = "auto", precision: str | None = "a
         is_run = (path / "config.yaml").is_file()
         hint = "the run kept no model yet; continue it: bantamnet train --resume" if is_run else "no run directory or model file"
         raise UserError(f"{path}: {hint}")
+    if (path / "own").is_dir():  # a run directory is the user's own: it keeps the code that it was trained with
+        use_copies(path, RunDirectory.open(path).config().use)
     net, info, digest = load_model(file)
     where = pick_device(device)
     if precision is None:

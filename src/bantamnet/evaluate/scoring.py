@@ -3,11 +3,11 @@
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from bantamnet.config import Data, RunConfig, Tta, Validation
+from bantamnet.config import Data, Imported, RunConfig, Tta, Validation
 from bantamnet.config.data import is_path
-from bantamnet.configfile import validate
+from bantamnet.configfile import validate_origin
 from bantamnet.data.balance import refuse_missing
 from bantamnet.data.foldersource import FolderSource
 from bantamnet.data.listener import Listener
@@ -19,10 +19,13 @@ from bantamnet.evaluate.logits import split_logits
 from bantamnet.evaluate.metrics import per_class, score
 from bantamnet.evaluate.tta import chosen_tta
 from bantamnet.runs.directory import RunDirectory, append_line
+from bantamnet.runs.own import require
 from bantamnet.runtime import join_ranks, pick_device
 
+Known = TypeVar("Known", bound=RunConfig | Imported)
 
-def load_splits(config: RunConfig, data_dir: Path | None, listener: Listener | None = None) -> dict[str, Split]:
+
+def load_splits(config: RunConfig | Imported, data_dir: Path | None, listener: Listener | None = None) -> dict[str, Split]:
     """`train` (what is learned from), `val` where there is one, and `test`."""
     return divide(load_parts(config.data, data_dir, listener), config.data.val)
 
@@ -68,7 +71,9 @@ def evaluate(
     what it says. `data` is another place of its data, or other data with the same classes.
     """
     classifier = load_classifier(path, device, precision)
-    config = moved(validate(classifier.info.config, str(path)), data)
+    config = moved(validate_origin(classifier.info.config, str(path)), data)
+    if not is_path(config.data.name):
+        require("data", config.data.name, classifier.info.config, str(path))
     average = chosen_tta(tta, classifier.info.config, tta_average, tta_below)
     splits = load_splits(config, data_dir, listener)
     if split_name not in splits:
@@ -102,13 +107,13 @@ def evaluate(
     return figures
 
 
-def moved(config: RunConfig, data: str | None) -> RunConfig:
+def moved(config: Known, data: str | None) -> Known:
     """The config with its data set, or its folder, named anew; as it is where `data` is None."""
     if data is None:
         return config
     find_source(data)
     name = str(Path(data).expanduser().resolve()) if is_path(data) else data
-    return config.model_copy(update={"data": config.data.model_copy(update={"name": name})})
+    return config.model_copy(update={"data": config.data.model_copy(update={"name": name})})  # type: ignore[return-value]
 
 
 def _few(names: tuple[str, ...], shown: int = 10) -> str:

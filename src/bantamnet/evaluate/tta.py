@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bantamnet.config import Tta
-from bantamnet.configfile import merge, validate
+from bantamnet.configfile import merge, validate_origin
 from bantamnet.data.views import read_views
 from bantamnet.runtime import Ranks
 
@@ -138,4 +138,4 @@ def chosen_tta(
     asked: Any = tta.model_dump() if isinstance(tta, Tta) else config.get("tta", "none") if tta == "recipe" else tta
     given = {name: value for name, value in {"average": average, "below": below}.items() if value is not None}
     tree = merge({"tta": asked}, {"tta": given}) if given else {"tta": asked}
-    return ViewAverage(validate({**config, **tree}, "test-time augmentation", {"tta": read_views}).tta)
+    return ViewAverage(validate_origin({**config, **tree}, "test-time augmentation", {"tta": read_views}).tta)

@@ -54,15 +54,19 @@ def summarize(net: nn.Module, size: tuple[int, int], in_channels: int = 3) -> Su
     Forward/backward memory counts every layer's output twice (value and gradient), as torchsummary does.
     """
     layers: list[Layer] = []
+    counted: set[int] = set()
 
     def record(name: str, module: nn.Module) -> Any:
-        def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
+            output = output if isinstance(output, Tensor) else output[0]
             macs = 0
             if isinstance(module, nn.Conv2d):
                 macs = output[0].numel() * module.weight[0].numel()
             elif isinstance(module, nn.Linear):
                 macs = module.weight.numel()
-            layers.append(Layer(name, type(module).__name__, tuple(output.shape[1:]), count_parameters(module), macs))
+            new = [p for p in module.parameters() if id(p) not in counted]  # a layer gone through twice has its weights once
+            counted.update(map(id, new))
+            layers.append(Layer(name, type(module).__name__, tuple(output.shape[1:]), sum(p.numel() for p in new), macs))
 
         return hook
 
@@ -81,9 +85,13 @@ def summarize(net: nn.Module, size: tuple[int, int], in_channels: int = 3) -> Su
         net.train(was_training)
         for handle in handles:
             handle.remove()
-    params = count_parameters(net)
-    name = weight_class(params)
     outputs = sum(torch.Size(layer.shape).numel() for layer in layers)
+    for name, module in net.named_modules():  # what belongs to no leaf, or to one that was not gone through
+        if rest := [p for p in module.parameters(recurse=False) if id(p) not in counted]:
+            counted.update(map(id, rest))
+            layers.append(Layer(name, type(module).__name__, (), sum(p.numel() for p in rest), 0))
+    params = count_parameters(net)
+    class_name = weight_class(params)
     return Summary(
         layers=layers,
         params=params,
@@ -92,8 +100,8 @@ def summarize(net: nn.Module, size: tuple[int, int], in_channels: int = 3) -> Su
         input_mb=in_channels * size[0] * size[1] * 4 / MB,
         forward_backward_mb=outputs * 2 * 4 / MB,
         params_mb=params * 4 / MB,
-        weight_class=name,
-        margin=WEIGHT_CLASSES[name] - params if name else None,
+        weight_class=class_name,
+        margin=WEIGHT_CLASSES[class_name] - params if class_name else None,
     )
 
 
@@ -103,8 +111,9 @@ def check_budget(net: nn.Module, budget: int | None, num_costliest: int = 5) -> 
     if budget is None or params <= budget:
         return
     modules = [(sum(p.numel() for p in m.parameters(recurse=False)), name) for name, m in net.named_modules()]
-    costliest = ", ".join(f"{name} {count:,}" for count, name in sorted(modules, reverse=True)[:num_costliest])
+    largest = sorted(modules, reverse=True)[:num_costliest]
+    costliest = ", ".join(f"{name or 'the net itself'} {count:,}" for count, name in largest if count)
     raise UserError(
         f"{params:,} parameters are {params - budget:,} over the budget of {budget:,}; costliest layers: {costliest}. "
-        "Make model.widths or model.blocks smaller, or set budget to a larger class, a number, or null"
+        "Make model.widths, model.blocks or model.args smaller, or set budget to a larger class, a number, or null"
     )

@@ -6,6 +6,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from bantamnet.errors import UserError
+
 
 class _SumOverRanks(torch.autograd.Function):
     """The sum of every rank's tensor; each rank's gradient is the sum of all gradients."""
@@ -64,5 +66,7 @@ def synchronise(net: nn.Module, device: torch.device) -> nn.Module:
         return converted
     for module in net.modules():
         if type(module) is nn.BatchNorm2d:
+            if not (module.affine and module.track_running_stats):
+                raise UserError("a BatchNorm without weights or running statistics cannot be shared; set sync_batchnorm: false")
             module.__class__ = SyncBatchNorm2d
     return net

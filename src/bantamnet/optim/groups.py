@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bantamnet.config import Adam, AdamW, AnyGroup, Group, Muon, Sgd
+from bantamnet.config import Adam, AdamW, AnyOptimizer, Group, Muon, OwnGroup, Sgd
 from bantamnet.errors import UserError
 from bantamnet.optim import muon
 from bantamnet.optim.lookahead import Lookahead
+from bantamnet.optim.own import load_state, make_own, save_state
 from bantamnet.optim.schedules import LearningRate
 
 
@@ -26,7 +27,7 @@ def matches(group: Group, name: str, parameter: Tensor) -> bool:
     return fnmatchcase(name, group.match)
 
 
-def make_optimizer(group: AnyGroup, parameters: Sequence[Tensor], precision: str = "fp32") -> torch.optim.Optimizer:
+def make_optimizer(group: AnyOptimizer, parameters: Sequence[Tensor], precision: str = "fp32") -> torch.optim.Optimizer:
     """The optimiser of one group; BatchNorm and biases are free of weight decay unless the group says otherwise.
 
     `precision` is what matrix products inside an optimiser compute in; its state is always of the parameters' type.
@@ -55,9 +56,11 @@ def make_optimizer(group: AnyGroup, parameters: Sequence[Tensor], precision: str
                 normalize_weights=group.normalize_weights,
                 dtype=torch.bfloat16 if precision == "bf16" else torch.float32,
             )
+        case OwnGroup():
+            return make_own(group, parts)
 
 
-def refuse_vectors(index: int, group: AnyGroup, parameters: Mapping[str, Tensor]) -> None:
+def refuse_vectors(index: int, group: AnyOptimizer, parameters: Mapping[str, Tensor]) -> None:
     """Raise `UserError` where Muon would get a parameter that is no matrix."""
     vector = next((name for name, parameter in parameters.items() if parameter.ndim < 2), None)
     if group.name == "muon" and vector:
@@ -71,7 +74,7 @@ class Optimizers:
     """The optimisers of all groups and their learning rates, moved together."""
 
     def __init__(
-        self, groups: Sequence[AnyGroup], net: nn.Module, steps_per_epoch: int, epochs: float, precision: str = "fp32"
+        self, groups: Sequence[AnyOptimizer], net: nn.Module, steps_per_epoch: int, epochs: float, precision: str = "fp32"
     ) -> None:
         taken: list[dict[str, Tensor]] = [{} for _ in groups]
         for name, parameter in net.named_parameters():
@@ -85,6 +88,7 @@ class Optimizers:
                 raise UserError(f"optim.{index}.match: {group.match!r} leaves it no parameter; names look like {names}")
             refuse_vectors(index, group, parameters)
         self.parameters = taken
+        self.own = {index: group.name for index, group in enumerate(groups) if isinstance(group, OwnGroup)}
         self.optimizers = [make_optimizer(g, list(p.values()), precision) for g, p in zip(groups, taken, strict=True)]
         self.lookaheads = [
             Lookahead(p, g.lookahead.k, g.lookahead.alpha) if g.lookahead else None for g, p in zip(groups, taken, strict=True)
@@ -124,7 +128,7 @@ class Optimizers:
             rate.observe(step, val_loss)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All optimiser state by `group/parameter/key`; the key of Lookahead's weights is `slow`."""
+        """State of shipped optimisers by `group/parameter/key`; the key of Lookahead's weights is `slow`."""
         slow = {
             f"{index}/{name}/slow": value
             for index, lookahead in enumerate(self.lookaheads)
@@ -133,10 +137,23 @@ class Optimizers:
         return slow | {
             f"{index}/{name}/{key}": value
             for index, (optimizer, parameters) in enumerate(zip(self.optimizers, self.parameters, strict=True))
+            if index not in self.own
             for name, parameter in parameters.items()
             for key, value in optimizer.state.get(parameter, {}).items()
             if isinstance(value, Tensor)
         }
+
+    def own_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All state of the user's own optimisers: tensors by `group/number`, and by group what else they remember."""
+        saved = {str(index): save_state(name, self.optimizers[index]) for index, name in self.own.items()}
+        tensors = {f"{index}/{key}": tensor for index, (named, _) in saved.items() for key, tensor in named.items()}
+        return tensors, {index: rest for index, (_, rest) in saved.items()}
+
+    def load_own(self, tensors: dict[str, Tensor], rests: dict[str, Any]) -> None:
+        """Undo for `own_state`."""
+        for index, rest in rests.items():
+            named = {path.split("/")[1]: tensor for path, tensor in tensors.items() if path.split("/")[0] == index}
+            load_state(self.optimizers[int(index)], named, rest)
 
     def plateaus(self) -> list[dict[str, Any]]:
         """What the plateau schedules remember."""

@@ -8,11 +8,13 @@ from typing import Any
 from bantamnet.config import RunConfig
 from bantamnet.data.sources import find_source
 from bantamnet.errors import UserError, unknown
-from bantamnet.models.resnet import build_on_meta, count_parameters
+from bantamnet.models.build import build_to_count
+from bantamnet.models.resnet import count_parameters
 from bantamnet.models.summary import summarize, weight_class
 from bantamnet.runs.directory import RunDirectory
 from bantamnet.runs.lookup import RECIPES, find, recipe_names, resolve, resolve_model
 from bantamnet.runs.modelfile import load_model
+from bantamnet.runs.own import use_copies
 
 
 def describe(name: str, sets: Sequence[str], size: int) -> dict[str, Any]:
@@ -23,22 +25,25 @@ def describe(name: str, sets: Sequence[str], size: int) -> dict[str, Any]:
         assert found.path is not None
         if sets:
             raise UserError(f"--set: {name} is a {found.kind}; its net is what it is")
+        if found.kind == "run":
+            use_copies(found.path, RunDirectory(found.path).config().use)
         net, info, _ = load_model(found.path / "best.safetensors" if found.kind == "run" else found.path)
-        input_size, model = info.preprocessing.size, net.arch
+        input_size, net_name = info.preprocessing.size, info.config["model"]["name"]
     elif found.kind == "recipe":
         config = resolve(name, sets)
         source = find_source(config.data.name)
-        model, budget = config.model, config.max_parameters
+        net_name, budget = config.model.name, config.max_parameters
         input_size = (config.data.size, config.data.size) if config.data.size else source.size
-        net = build_on_meta(model, len(source.class_names))
+        net = build_to_count(config.model, len(source.class_names))
     else:
-        model, input_size = resolve_model(name, sets), (size, size)
-        net = build_on_meta(model, 10)
+        model = resolve_model(name, sets)
+        net_name, input_size = model.name, (size, size)
+        net = build_to_count(model, 10)
     summary = summarize(net, input_size)
     return {
         "name": name,
         "kind": found.kind,
-        "net": model.name,
+        "net": net_name,
         "input": [3, *input_size],
         "budget": budget,
         "over_budget": budget is not None and summary.params > budget,
@@ -54,7 +59,7 @@ def list_recipes() -> list[dict[str, Any]]:
 
 def recipe_facts(name: str, config: RunConfig) -> dict[str, Any]:
     """One line of the list of recipes."""
-    params = count_parameters(build_on_meta(config.model, len(find_source(config.data.name).class_names)))
+    params = count_parameters(build_to_count(config.model, len(find_source(config.data.name).class_names)))
     return {
         "name": name,
         "about": config.about,

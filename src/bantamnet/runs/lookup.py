@@ -7,13 +7,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from bantamnet.config import Data, Model, RunConfig
+from bantamnet.config import AnyModel, Data, RunConfig
 from bantamnet.config.data import is_path
 from bantamnet.configfile import Tree, apply_set, merge, read_yaml, validate
 from bantamnet.data import augment, mixing, views
 from bantamnet.data.sources import SOURCES, find_source
 from bantamnet.errors import UserError, unknown
 from bantamnet.models.members import FAMILIES, MEMBERS, find_member
+from bantamnet.models.own import OWN_MODELS, find_own_model
+from bantamnet.optim.own import OWN_OPTIMIZERS, SHIPPED, find_own_optimizer
+from bantamnet.runs.own import beside, take_files
 
 RECIPES = Path(str(files("bantamnet") / "recipes"))
 
@@ -40,33 +43,37 @@ def find(name: str) -> Found:
     if path.is_dir():
         if (path / "config.yaml").is_file():
             return Found("run", name, path)
-        if name not in recipe_names() and not find_member(name):
+        if name not in recipe_names() and not find_member(name) and name not in OWN_MODELS:
             raise UserError(f"{name} is a folder, but no run directory (it has no config.yaml)")
     elif path.exists():
         return Found("recipe" if path.suffix in (".yaml", ".yml") else "model file", name, path)
     if name in recipe_names():
         return Found("recipe", name, RECIPES / f"{name}.yaml")
-    if find_member(name):
+    if find_member(name) or name in OWN_MODELS:
         return Found("net", name, None)
     if path.suffix or "/" in name:
         raise UserError(f"{name}: no such file or folder")
     raise UserError(
-        unknown("name", name, [*recipe_names(), *MEMBERS]) + f"; {FAMILIES}, or a path to a run, model file or .yaml work too"
+        unknown("name", name, [*recipe_names(), *MEMBERS, *OWN_MODELS])
+        + f"; {FAMILIES}, or a path to a run, model file or .yaml work too"
     )
 
 
-def resolve(name: str, sets: Sequence[str] = ()) -> RunConfig:
-    """The complete config of a recipe (by name or path) with `KEY=VALUE` settings; every mistake in it is reported at once."""
+def resolve(name: str, sets: Sequence[str] = (), use: Sequence[Path] = ()) -> RunConfig:
+    """The complete config of a recipe (by name or path) with `KEY=VALUE` settings; every mistake in it is reported at once.
+
+    The files of the user's own code that it names, and those in `use`, are run, so that what they register is known.
+    """
     found = find(name)
     if found.kind != "recipe" or found.path is None:
         raise UserError(f"{name} is a {found.kind}, not a recipe; recipes: {', '.join(recipe_names())}, or a .yaml file")
-    tree = _with_base(read_yaml(found.path), found.path, ())
+    tree = _with_base(_read(found.path), found.path, ())
     for assignment in sets:
         tree = apply_set(tree, assignment)
-    return validate(complete(tree), name, CHECKS)
+    return validate(complete(take_files(tree, use)), name, CHECKS)
 
 
-def resolve_model(name: str, sets: Sequence[str] = ()) -> Model:
+def resolve_model(name: str, sets: Sequence[str] = ()) -> AnyModel:
     """A named net, with `model.KEY=VALUE` settings."""
     tree: Tree = {"model": {"name": name}}
     for assignment in sets:
@@ -88,13 +95,20 @@ def resolve_data(name: str, sets: Sequence[str] = ()) -> Data:
 
 
 def complete(tree: Tree) -> Tree:
-    """Fill in what a name stands for: a net's keys, a data set's mean and standard deviation, a folder's whole path."""
+    """Fill in what a name stands for: a net's keys, a data set's mean and standard deviation, a folder's whole path, `args`."""
     model, data = tree.get("model"), tree.get("data")
     filled = dict(tree)
     if isinstance(model, dict):
         with suppress(UserError):  # validation tells it, with its path
             member = find_member(str(model.get("name")))
-            filled["model"] = {**member.keys, **model} if member else model
+            keys = member.keys if member else {"args": {}} if str(model.get("name")) in OWN_MODELS else {}
+            filled["model"] = {**keys, **model}
+    groups = tree.get("optim")
+    if OWN_OPTIMIZERS and isinstance(groups, dict | list):
+        listed = [groups] if isinstance(groups, dict) else groups
+        own = [isinstance(g, dict) and isinstance(g.get("name"), str) and g["name"] not in SHIPPED for g in listed]
+        completed = [{"args": {}, **group} if is_own else group for group, is_own in zip(listed, own, strict=True)]
+        filled["optim"] = completed[0] if isinstance(groups, dict) else completed
     if isinstance(data, dict) and str(data.get("name")) in SOURCES:
         source = SOURCES[str(data["name"])]
         filled["data"] = {"mean": list(source.mean), "std": list(source.std), **data}
@@ -106,6 +120,10 @@ def complete(tree: Tree) -> Tree:
             "val": {"count": None, **val} if isinstance(val, dict) else val,
         }
     return filled
+
+
+def _read(path: Path) -> Tree:
+    return beside(read_yaml(path), path.parent)
 
 
 def _with_base(tree: Tree, path: Path, above: tuple[str, ...]) -> Tree:
@@ -120,13 +138,14 @@ def _with_base(tree: Tree, path: Path, above: tuple[str, ...]) -> Tree:
     base_path = beside if own else RECIPES / f"{base}.yaml"
     if not base_path.is_file():
         raise UserError(f"{path}: base: {unknown('recipe', base, recipe_names())}")
-    return merge(_with_base(read_yaml(base_path), base_path, (*above, base)), tree)
+    return merge(_with_base(_read(base_path), base_path, (*above, base)), tree)
 
 
 def _known_net(name: str) -> None:
     if not find_member(name) and not name.startswith("custom"):
         raise UserError(
-            unknown("net", name, MEMBERS) + f"; {FAMILIES} for any depth; call a net of your own custom… and give all its keys"
+            unknown("net", name, [*MEMBERS, *OWN_MODELS])
+            + f"; {FAMILIES} for any depth; call a net of your own custom… and give all its keys"
         )
 
 
@@ -136,6 +155,8 @@ CHECKS: dict[str, Any] = {
     "tta": views.read_views,
     "data": find_source,
     "model": _known_net,
+    "own model": find_own_model,
+    "own optimizer": find_own_optimizer,
 }
 """What higher layers know about words in a config."""
 

@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from bantamnet.config import Model
+from bantamnet.config import AnyModel, OwnModel
 from bantamnet.data.preprocess import Preprocessing
 from bantamnet.errors import UserError
-from bantamnet.models.resnet import ResNet, build_on_meta, count_parameters
+from bantamnet.models.build import build_to_count, rebuild
+from bantamnet.models.resnet import count_parameters
+from bantamnet.runs.own import require
 from bantamnet.runs.tensorfile import digest, read_tensors, write_tensors
 
 FORMAT_VERSION = 1
@@ -32,14 +34,14 @@ class ModelInfo:
     """Measured on these weights: each names its split, number of images and the weights' digest."""
 
 
-def save_model(path: Path, arch: Model, weights: dict[str, Tensor], info: ModelInfo) -> str:
+def save_model(path: Path, arch: AnyModel, weights: dict[str, Tensor], info: ModelInfo) -> str:
     """Write the file; returns the weights' digest. A figure of other weights is refused."""
     weights_digest = digest(weights)
     assert all(figure["digest"] == weights_digest for figure in info.figures), "a figure of other weights"
-    net = build_on_meta(arch, len(info.class_names))  # on meta: saving draws nothing from the generators of a run
+    net = build_to_count(arch, len(info.class_names))  # saving draws nothing from the generators of a run
     header = {
         "format_version": FORMAT_VERSION,
-        "architecture": {"name": "resnet", "model": arch.model_dump(mode="json")},
+        "architecture": {"name": "own" if isinstance(arch, OwnModel) else "resnet", "model": arch.model_dump(mode="json")},
         "class_names": list(info.class_names),
         "preprocessing": info.preprocessing.as_dict(),
         "parameters": count_parameters(net),
@@ -53,7 +55,7 @@ def save_model(path: Path, arch: Model, weights: dict[str, Tensor], info: ModelI
     return weights_digest
 
 
-def load_model(path: Path) -> tuple[ResNet, ModelInfo, str]:
+def load_model(path: Path) -> tuple[nn.Module, ModelInfo, str]:
     """(net in evaluation mode, info, weights' digest); raises `UserError` for anything but an intact model file."""
     weights, header = read_tensors(path)
     if header.get("format_version") != FORMAT_VERSION:
@@ -61,8 +63,10 @@ def load_model(path: Path) -> tuple[ResNet, ModelInfo, str]:
             f"{path}: format version {header.get('format_version')!r}, this bantamnet reads {FORMAT_VERSION}; "
             "is it a checkpoint, or from a newer bantamnet?"
         )
-    net = ResNet(Model(**header["architecture"]["model"]), len(header["class_names"]))
-    net.load_state_dict(weights)
+    architecture = header["architecture"]
+    if architecture["name"] == "own":
+        require("model", architecture["model"]["name"], header["repeat"]["config"], str(path))
+    net = rebuild(architecture, weights, len(header["class_names"]))
     info = ModelInfo(
         class_names=tuple(header["class_names"]),
         preprocessing=Preprocessing.from_dict(header["preprocessing"]),

@@ -34,10 +34,21 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """Write a file that is complete the moment it has its name."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    plain = _apart({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     text = json.dumps(header, ensure_ascii=False)
     checksum = hashlib.sha256(digest(plain).encode() + text.encode()).hexdigest()
     write_bytes(path, safetensors.torch.save(plain, {HEADER_KEY: text, "checksum": checksum}))
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors, none of them sharing memory with another, as tied weights do: the format refuses those."""
+    taken: set[int] = set()
+    for name, tensor in tensors.items():
+        place = tensor.untyped_storage().data_ptr()
+        if place in taken:
+            tensors[name] = tensor.clone()
+        taken.add(place)
+    return tensors
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -47,6 +47,7 @@ def save_checkpoint(folder: Path, setup: Setup, state: State) -> Path:
         "rng": {f"{name}/{rank}": value for name, values in generators.items() for rank, value in enumerate(values)},
         "train": {"totals": torch.stack(totals)},
     }
+    parts["own"], own_optimizers = state.optimizers.own_state()
     tensors = {f"{part}:{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
     header: dict[str, Any] = {
         "kind": "checkpoint",
@@ -54,6 +55,7 @@ def save_checkpoint(folder: Path, setup: Setup, state: State) -> Path:
         "epochs_done": state.epochs_done,
         "best": state.best,
         "plateaus": state.optimizers.plateaus(),
+        "own_optimizers": own_optimizers,
         "pace": state.pace.state(),
         "num_averaged": state.swa.num_averaged if state.swa else 0,
         "early_stop": state.early_stop.memory(),
@@ -157,6 +159,7 @@ def _restore(tensors: dict[str, Tensor], header: dict[str, Any], setup: Setup, s
     if "early_stop" in header:
         state.early_stop.load(header["early_stop"])
     state.optimizers.load(parts.get("optim", {}), header["plateaus"])
+    state.optimizers.load_own(parts.get("own", {}), header.get("own_optimizers", {}))
     state.best_weights = parts.get("best", {})
     rank, totals = setup.ranks.rank, parts["train"]["totals"]
     if header["ranks"] == setup.ranks.size:

@@ -21,6 +21,7 @@ from bantamnet.configfile import validate
 from bantamnet.errors import UserError
 from bantamnet.machine import free_memory, peak_memory
 from bantamnet.optim.groups import Optimizers
+from bantamnet.runs.own import with_files
 from bantamnet.runtime import autocast, memory_format, pick_device
 from bantamnet.training.losses import Classification
 from bantamnet.training.setup import build_net
@@ -78,7 +79,7 @@ def largest_batch(
 def main() -> None:
     """The child: reads what is asked on stdin, and writes a JSON line for each batch that fitted and one for what stopped it."""
     asked = json.load(sys.stdin)
-    config = validate(asked["config"])
+    config = with_files(validate(asked["config"]))
     device = pick_device(config.device)
     with contextlib.suppress(OSError):  # if memory does run out, this is the process to end
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")

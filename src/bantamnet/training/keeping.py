@@ -3,9 +3,9 @@
 import copy
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from bantamnet.models.resnet import ResNet
+from bantamnet.models.build import architecture
 from bantamnet.runs.directory import RunDirectory
 from bantamnet.runs.modelfile import ModelInfo, save_model
 from bantamnet.training.setup import Setup, State
@@ -34,7 +34,7 @@ def early_end(setup: Setup, state: State) -> dict[str, Any] | None:
     return state.early_stop.report(state.epochs_done, num_epochs, state.pace.progress(state.step))
 
 
-def chosen_net(state: State) -> ResNet:
+def chosen_net(state: State) -> nn.Module:
     """A copy of the net with the chosen weights."""
     net = copy.deepcopy(state.scored_net)
     net.load_state_dict(state.best_weights)
@@ -58,4 +58,4 @@ def write_model(setup: Setup, state: State, run: RunDirectory, figures: list[dic
         command=run.command(),
         figures=figures,
     )
-    return save_model(run.best, state.net.arch, state.best_weights, info)
+    return save_model(run.best, architecture(state.net, config.model), state.best_weights, info)

@@ -126,12 +126,6 @@ def batches(setup: Setup, epoch: int, first_step: int = 0) -> Iterator[tuple[Ten
             yield mine, wanted, len(mine) * ranks.size / len(step)
 
 
-def unmixed(setup: Setup, epoch: int) -> Iterator[Tensor]:
-    """This rank's images of each step of an epoch, augmented but not mixed with each other: no scored image is a mixture."""
-    for images, *_ in batches(dataclasses.replace(setup, mixing=Mixing()), epoch):
-        yield images
-
-
 def epoch_order(setup: Setup, epoch: int) -> tuple[Tensor, Tensor]:
     """(sample, augmentation draw) of each place of an epoch, int64 on the CPU.
 
@@ -142,6 +136,12 @@ def epoch_order(setup: Setup, epoch: int) -> tuple[Tensor, Tensor]:
         return balanced_order(split.labels.cpu(), len(split.class_names), random), torch.arange(len(split))
     order = torch.randperm(len(split), generator=random)
     return order, order
+
+
+def unmixed(setup: Setup, epoch: int) -> Iterator[Tensor]:
+    """This rank's images of each step of an epoch, augmented but not mixed with each other: no scored image is a mixture."""
+    for images, *_ in batches(dataclasses.replace(setup, mixing=Mixing()), epoch):
+        yield images
 
 
 def validate(setup: Setup, state: State, epoch: int, progress: Progress) -> tuple[dict[str, Any] | None, Tensor | None]:

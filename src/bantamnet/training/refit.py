@@ -5,6 +5,7 @@ from pathlib import Path
 from bantamnet.config import Refit, RunConfig
 from bantamnet.errors import UserError
 from bantamnet.runs.directory import RunDirectory
+from bantamnet.runs.own import use_copies
 
 
 def refit_config(path: Path, seed: int | None = None) -> RunConfig:
@@ -16,6 +17,7 @@ def refit_config(path: Path, seed: int | None = None) -> RunConfig:
     """
     run = RunDirectory.open(path)
     config, summary = run.config(), run.summary()
+    use_copies(path, config.use)
     again = "train it with data.val.source=train and select=best-val first, then refit that run"
     if config.data.val.source == "none":
         raise UserError(f"--refit: {path} trained on all images already; there is nothing to add")

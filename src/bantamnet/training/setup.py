@@ -19,7 +19,7 @@ from bantamnet.data.split import Split
 from bantamnet.data.statistics import Stat, normalization
 from bantamnet.errors import UserError
 from bantamnet.evaluate.scoring import divide, load_parts
-from bantamnet.models.resnet import ResNet, build
+from bantamnet.models.build import build, differing
 from bantamnet.models.syncnorm import synchronise
 from bantamnet.optim.ema import Ema
 from bantamnet.optim.groups import Optimizers
@@ -36,7 +36,7 @@ from bantamnet.training.stopping import EarlyStopping
 class State:
     """What changes while training; a checkpoint holds all of it and the state of the random generators."""
 
-    net: ResNet
+    net: nn.Module
     optimizers: Optimizers
     ema: Ema | None
     swa: Swa | None
@@ -56,13 +56,13 @@ class State:
     """Wall time spent, over all resumes."""
 
     @property
-    def scored_net(self) -> ResNet:
+    def scored_net(self) -> nn.Module:
         """The net whose figures count: an average where there is one, Lookahead's slow weights where there are some."""
         if self.ema:
-            return self.ema.net  # type: ignore[return-value]
+            return self.ema.net
         if self.swa and self.swa.num_averaged:
-            return self.swa.net  # type: ignore[return-value]
-        return self.optimizers.slow_net(self.net)  # type: ignore[return-value]
+            return self.swa.net
+        return self.optimizers.slow_net(self.net)
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Setup:
         return steps * self.config.batch_size + scored * SCORING_COST
 
 
-def build_net(config: RunConfig, num_classes: int, with_init: bool) -> ResNet:
+def build_net(config: RunConfig, num_classes: int, with_init: bool) -> nn.Module:
     """The net as the run starts with it: from scratch by the seed, or from `init`."""
     torch.manual_seed(key(config.seed, "init"))
     net = build(config.model, num_classes)
@@ -109,10 +109,8 @@ def build_net(config: RunConfig, num_classes: int, with_init: bool) -> ResNet:
 def initial_weights(path: Path, net: nn.Module, name: str) -> dict[str, Tensor]:
     """The weights in a model file; raises `UserError` unless they fit `net`, called `name`, whose own may be on meta."""
     weights = load_model(path)[0].state_dict()
-    shapes = {key: tuple(tensor.shape) for key, tensor in net.state_dict().items()}
-    differing = [key for key in {**shapes, **weights} if key not in weights or shapes.get(key) != weights[key].shape]
-    if differing:
-        raise UserError(f"init: {path} is another net than {name}: {', '.join(differing[:5])} differ")
+    if others := differing(net, weights):
+        raise UserError(f"init: {path} is another net than {name}: {', '.join(others[:5])} differ")
     return weights
 
 

@@ -24,9 +24,11 @@ from bantamnet.models.resnet import count_parameters
 from bantamnet.models.summary import summarize, weight_class
 from bantamnet.runs.directory import RunDirectory, free_directory
 from bantamnet.runs.lock import hold
+from bantamnet.runs.own import keep_copies, use_copies, with_files
 from bantamnet.runtime import (
     command_line,
     environment,
+    is_main_process,
     join_ranks,
     pick_device,
     rng_state,
@@ -61,6 +63,7 @@ class Options:
 def train(config: RunConfig, out: Path | None = None, options: Options | None = None) -> RunDirectory:
     """Train from the start into `out` (default `runs/NAME`, numbered where taken)."""
     options = options or Options()
+    config = with_files(config)
     check_before_data(config)
     max_restarts, restarts = (int(os.environ.get(f"TORCHELASTIC_{name}", "0")) for name in ("MAX_RESTARTS", "RESTART_COUNT"))
     if max_restarts and out is None:
@@ -77,7 +80,12 @@ def resume(path: Path, options: Options | None = None) -> RunDirectory:
     run = RunDirectory.open(path)
     if run.summary():
         raise UserError(f"{path} is finished; `bantamnet evaluate {path}` shows it")
-    return _run(moved(run.config(), (options or Options()).data), path, options or Options(), resuming=True)
+    config = run.config()
+    options = options or Options()
+    for warning in use_copies(path, config.use):
+        if options.console and is_main_process():
+            options.console.print(f"warning: {warning}")
+    return _run(moved(config, options.data), path, options, resuming=True)
 
 
 def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> RunDirectory:
@@ -105,6 +113,7 @@ def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> Run
             state.pace.begin(state.step, state.seconds, seconds, lambda num: scoring_plan(setup, state, num))
         if ranks.main and not resuming:
             RunDirectory.create(path, setup.config, options.command or command_line())
+            keep_copies(path, config)
             held.enter_context(hold(path))
         ranks.wait()
         if ranks.main:

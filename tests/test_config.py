@@ -1,6 +1,7 @@
 """Recipes build, configs survive their file, figures get the label they deserve."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ import yaml
 from bantamnet.config import RunConfig
 from bantamnet.configfile import apply_set, merge, validate, write_yaml
 from bantamnet.errors import UserError, unknown
-from bantamnet.models.resnet import build_on_meta
+from bantamnet.models.resnet import build_on_meta, count_parameters
 from bantamnet.models.summary import check_budget
+from bantamnet.optim.schedules import LearningRate
 from bantamnet.runs.lookup import RECIPES, find, recipe_names, resolve
 from conftest import tiny
 
@@ -45,8 +47,9 @@ def test_a_recipe_builds_within_its_budget_and_survives_yaml(name: str) -> None:
     assert validate(json.loads(json.dumps(config.dump()))) == config
     assert (RECIPES / f"{name}.yaml").read_text().startswith(f"# {name}: ")
     if name.endswith("-as-published"):
-        assert config.claims and config.claims.notes and config.claims.milestones and config.claims.parameters == 2_777_674
-        assert config.assumed
+        assert config.claims and config.claims.notes and config.assumed
+        assert bool(config.claims.milestones) == (name != "improved-resnet-as-published"), "C shows no curve"
+        assert config.claims.parameters == count_parameters(build_on_meta(config.model, 10))
 
 
 def test_the_twins_repeat_the_published_choices() -> None:
@@ -59,6 +62,23 @@ def test_the_twins_repeat_the_published_choices() -> None:
     assert (b.optim[0].name, b.optim[0].lr, b.optim[0].weight_decay) == ("adam", 1e-3, 1e-4)
     assert b.optim[0].schedule[0].name == "plateau" and b.optim[0].schedule[0].patience == 5
     assert b.data.augment == "crop(4)|hflip|jitter(0.3,0.3,0.3,0.1)|rotate(20)|translate(0.1)"
+    c, d, e = (resolve(f"{name}-as-published") for name in ("improved-resnet", "resnet-small", "dreamfire"))
+    group = c.optim[0]
+    assert (group.name, group.lr, group.weight_decay, c.epochs, c.label_smoothing) == ("sgd", 0.05, 1e-4, 400, 0.1)
+    assert group.lookahead and (group.lookahead.k, group.lookahead.alpha) == (5, 0.5)
+    first = resolve("resnet-small-initial-as-published")
+    assert (first.optim[0].lr, first.optim[0].schedule[0].at, first.epochs) == (0.1, [50, 75], 100)
+    assert (d.optim[0].lr, d.optim[0].schedule[0].name, d.epochs, d.data.mix) == (0.01, "cosine", 200, "cutmix(1.0, p=0.5)")
+    assert (e.optim[0].name, e.optim[0].lr, e.optim[0].weight_decay, e.epochs) == ("adamw", 0.01, 1e-3, 50)
+    assert all(twin.select == "best-test" for twin in (first, d, e)) and c.select == "last"
+
+
+def test_the_published_fault_of_dreamfires_schedule_is_repeated_and_put_right() -> None:
+    """Warm-up, then a cosine of the whole length: the twin's rate never reaches its minimum, the clean one's comes near."""
+    published, clean = (LearningRate(resolve(name).optim[0], 1, 50) for name in ("dreamfire-as-published", "dreamfire"))
+    assert published.at(49) == pytest.approx(1e-5 + (0.01 - 1e-5) * (1 + math.cos(math.pi * 44 / 50)) / 2)
+    assert published.at(49) > 10 * clean.at(49)
+    assert [published.at(epoch) for epoch in range(6)] == pytest.approx([0.002, 0.0036, 0.0052, 0.0068, 0.0084, 0.01])
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from bantamnet.errors import UserError, WriteError
+from bantamnet.lock import hold
 from bantamnet.runs import tensorfile
-from bantamnet.runs.lock import hold
 from bantamnet.runs.tensorfile import DamagedFileError, read_tensors, write_bytes, write_tensors
 from bantamnet.training import train
 from bantamnet.training.checkpoints import list_checkpoints
@@ -74,7 +74,7 @@ def test_a_run_in_use_is_refused_and_the_lock_dies_with_its_process(whole: Path,
         [
             sys.executable,
             "-c",
-            "import pathlib, sys, time; from bantamnet.runs.lock import hold\n"
+            "import pathlib, sys, time; from bantamnet.lock import hold\n"
             "with hold(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(600)",
             str(stopped),
         ],

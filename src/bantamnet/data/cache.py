@@ -4,7 +4,6 @@ The key is over names, sizes and times of the files, not their bytes: a file cha
 """
 
 import contextlib
-import fcntl
 import hashlib
 import io
 import json
@@ -29,6 +28,7 @@ from bantamnet.data.listener import Listener
 from bantamnet.data.pictures import PictureError, Resize, read_picture
 from bantamnet.data.split import record_digest
 from bantamnet.errors import UserError
+from bantamnet.lock import alone
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -102,8 +102,7 @@ def _key(listing: Listing) -> str:
 def _locked(folder: Path) -> Iterator[None]:
     """Alone in the folder among all processes; the lock ends with its process."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with alone(folder):
         yield
 
 

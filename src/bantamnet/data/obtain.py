@@ -13,11 +13,7 @@ from bantamnet.data.download import NoMirrorError, Patience, chosen_mirrors, fet
 from bantamnet.data.layouts import Found, find_archives, find_unpacked
 from bantamnet.data.split import Split, canonical
 from bantamnet.errors import UserError
-
-try:
-    import fcntl
-except ImportError:  # a system without locks of this kind: two downloads at once are not kept apart there
-    fcntl = None  # type: ignore[assignment]
+from bantamnet.lock import alone
 
 DOWNLOADS = ".download"
 """Inside the folder that is being made: archives, and parts of them."""
@@ -167,15 +163,7 @@ def _making(known: CifarSet, root: Path) -> Path:
 def _alone(known: CifarSet, root: Path, tell: Callable[[str], None] = say) -> Iterator[None]:
     """One process at a time; the lock ends with its process, however that ends."""
     root.mkdir(parents=True, exist_ok=True)
-    with (root / f".{known.name}.lock").open("a") as file:
-        if fcntl:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                tell(f"another process is getting {known.name}; waiting for it")
-                fcntl.flock(file, fcntl.LOCK_EX)
-            except OSError:
-                pass  # a network file system without locks
+    with alone(root / f".{known.name}.lock", lambda: tell(f"another process is getting {known.name}; waiting for it")):
         yield
 
 

@@ -19,11 +19,11 @@ from bantamnet.evaluate.logits import BATCH, split_logits
 from bantamnet.evaluate.metrics import score
 from bantamnet.evaluate.scoring import moved, record_test_look
 from bantamnet.evaluate.tta import ViewAverage
+from bantamnet.lock import hold
 from bantamnet.machine import peak_memory
 from bantamnet.models.resnet import count_parameters
 from bantamnet.models.summary import summarize, weight_class
 from bantamnet.runs.directory import RunDirectory, free_directory
-from bantamnet.runs.lock import hold
 from bantamnet.runs.own import keep_copies, use_copies, with_files
 from bantamnet.runtime import (
     command_line,

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
 import bantamnet
 from bantamnet.config import EarlyStop, RunConfig
@@ -13,9 +14,10 @@ from bantamnet.runs.lookup import resolve
 from bantamnet.runs.tensorfile import read_tensors
 from bantamnet.runtime import Ranks
 from bantamnet.training import train
-from bantamnet.training.averaging import update_bn
+from bantamnet.training.averaging import average_epoch, update_bn
 from bantamnet.training.checkpoints import list_checkpoints
 from bantamnet.training.loop import batches
+from bantamnet.training.progress import Progress
 from bantamnet.training.setup import prepare
 from bantamnet.training.stopping import EarlyStopping
 from conftest import tiny
@@ -52,9 +54,13 @@ def test_measuring_batchnorm_statistics_draws_nothing_and_drops_nothing_out() ->
     ("start", "epochs", "averaged"), [(0.75, 20, 5), (0.75, 1, 1), (0.0, 4, 4), (0.7, 10, 3), (0.99, 10, 1), (0.5, 5, 3)]
 )
 def test_epochs_from_the_share_on_count(start: float, epochs: int, averaged: int) -> None:
-    config = tiny("ema=null", f"swa.start={start}", f"epochs={epochs}")
-    assert config.epochs_averaged(epochs) == averaged
-    assert config.epochs_averaged(epochs - averaged) == 0
+    setup, state = prepare(tiny("ema=null", f"swa.start={start}", f"epochs={epochs}"), None, CPU, Ranks())
+    assert state.swa is not None
+    counted = []
+    for epoch in range(epochs):
+        average_epoch(setup, state, epoch, [], Progress(Console(quiet=True)))
+        counted.append(state.swa.num_averaged)
+    assert counted[-1] == averaged and counted.count(0) == epochs - averaged
 
 
 def test_a_run_keeps_the_equal_average_of_its_last_epochs(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 import bantamnet
+from bantamnet.configfile import read_yaml, write_yaml
 from bantamnet.runs.directory import RunDirectory
+from bantamnet.runs.tensorfile import read_tensors, write_tensors
 from bantamnet.training import train
 from bantamnet.training.checkpoints import list_checkpoints
 from bantamnet.training.signals import Stopped
@@ -54,3 +56,23 @@ def test_a_run_asked_to_stop_where_it_ends_early_goes_no_further(tmp_path: Path,
         assert "had not risen for 2 epochs; the learning rate had gone 33% of its schedule" in early["note"]
         assert [line.get("stopped_early", False) for line in run.epochs()] == [False, False, True]
         assert bantamnet.load(run.path).info.chosen == "epoch 3 of 9: last epoch; stopped early after epoch 3"
+
+
+def test_a_checkpoint_of_before_a_key_came_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then `ema` was a number, and neither run nor checkpoint knew of SWA, SAM and Lookahead."""
+    whole = train.train(tiny(*SETS), tmp_path / "whole").path
+    run = RunDirectory(tmp_path / "run")
+    with stopping_after(monkeypatch, 9), pytest.raises(Stopped):
+        train.train(tiny(*SETS), run.path)
+    newest = list_checkpoints(run.checkpoints)[-1]
+    tensors, header = read_tensors(newest)
+    tree = read_yaml(run.path / "config.yaml")
+    for keys in (header["identity"], tree):
+        keys["ema"] = keys["ema"]["decay"]
+        for key in ("sam", "swa", "early_stop", "clip_norm"):
+            assert keys.pop(key) is None
+        assert keys["optim"][0].pop("lookahead") is None
+    write_tensors(newest, tensors, {key: value for key, value in header.items() if key not in ("num_averaged", "early_stop")})
+    (run.path / "config.yaml").write_text(write_yaml(tree))
+    train.resume(run.path)
+    assert_same_run(whole, run.path)

@@ -43,9 +43,8 @@ def update_bn(net: nn.Module, images: Iterable[Tensor], setup: Setup) -> None:
         norm.momentum = None  # a plain mean over batches
         norm.train()
     for batch in images:
-        if len(batch):
-            with autocast(setup.device, setup.precision):
-                net(batch)
+        with autocast(setup.device, setup.precision):
+            net(batch)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         for statistic in (norm.running_mean, norm.running_var):

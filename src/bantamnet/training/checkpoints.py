@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bantamnet.config import RunConfig
 from bantamnet.errors import UserError
 from bantamnet.runs.tensorfile import DamagedFileError, read_tensors, write_tensors
 from bantamnet.runtime import key, rng_state, set_rng_state
@@ -78,6 +79,19 @@ def identity(setup: Setup) -> dict[str, Any]:
     return {**keys, "class_names": list(train.class_names), "data fingerprint": train.fingerprint}
 
 
+def as_written_now(then: dict[str, Any], setup: Setup) -> dict[str, Any]:
+    """An identity that an earlier version may have written: keys that came later as the run has them, short forms in full."""
+    now = setup.config.dump()
+    known = {key: value for key, value in then.items() if key in now}
+    try:
+        tree = RunConfig.model_validate({**now, **known, "data": {**now["data"], **known["data"]}}).dump()
+    except ValueError:  # it holds what this version does not know, and is told as it stands
+        return then
+    written = {**then, **{key: tree[key] for key in identity(setup) if key in tree}}
+    written["data"] = {key: tree["data"][key] for key in identity(setup)["data"]}
+    return written
+
+
 def refuse_another_run(path: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
     """Raise `UserError` naming the first field that differs between a checkpoint's identity and the run's."""
     field, was, found = _first_difference(then, now)
@@ -123,7 +137,7 @@ def load_newest(folder: Path, setup: Setup, state: State) -> tuple[Path | None, 
                 f"the run was on {header['ranks']} rank(s), and goes on with {setup.ranks.size}: the same samples in the same "
                 "batches, but sums are rounded and dropout is drawn differently, so its end will differ a little"
             )
-        refuse_another_run(path, header["identity"], identity(setup))
+        refuse_another_run(path, as_written_now(header["identity"], setup), identity(setup))
         _restore(tensors, header, setup, state)
         return path, warnings
     if warnings:

@@ -31,7 +31,7 @@ def keep_best(setup: Setup, state: State, epoch: int, figures: dict[str, Any] | 
 def early_end(setup: Setup, state: State) -> dict[str, Any] | None:
     """What is told of a run that was stopped early, or None."""
     num_epochs = state.pace.num_epochs(setup.steps_per_epoch)
-    return state.early_stop.report(state.epochs_done, num_epochs, state.step, state.pace.steps)
+    return state.early_stop.report(state.epochs_done, num_epochs, state.pace.progress(state.step))
 
 
 def chosen_net(state: State) -> nn.Module:

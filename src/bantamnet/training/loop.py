@@ -183,7 +183,7 @@ def epoch_line(
     }
     if figures:
         line |= {"val_loss": figures["nll"], "val_accuracy": figures["accuracy"], "val_num": figures["num"]}
-    if state.early_stop.over and epoch + 1 < setup.config.epochs:
+    if state.early_stop.over and epoch + 1 < state.pace.num_epochs(setup.steps_per_epoch):
         line["stopped_early"] = True
     return line
 

@@ -35,8 +35,11 @@ class EarlyStopping:
         """Undo for `memory`."""
         self.best, self.bad_epochs = memory["best"], memory["bad_epochs"]
 
-    def report(self, epochs_done: int, epochs: int, steps: int, num_steps: int) -> dict[str, Any] | None:
-        """What summary.json says of an early end, or None where the run went through all its epochs."""
+    def report(self, epochs_done: int, epochs: int, schedule_done: float) -> dict[str, Any] | None:
+        """What summary.json says of an early end, or None where the run went through all its epochs.
+
+        `schedule_done` is the share of the learning rate's schedule that lies behind it.
+        """
         if not self.over or epochs_done == epochs:
             return None
         assert self.config is not None
@@ -45,7 +48,7 @@ class EarlyStopping:
             "of": epochs,
             **self.config.model_dump(),
             "best_val_accuracy": self.best,
-            "schedule_done": steps / num_steps,
+            "schedule_done": schedule_done,
             "note": f"stopped early after epoch {epochs_done} of {epochs}: validation accuracy had not risen for "
-            f"{self.bad_epochs} epochs; the learning rate had gone {100 * steps / num_steps:.0f}% of its schedule",
+            f"{self.bad_epochs} epochs; the learning rate had gone {100 * schedule_done:.0f}% of its schedule",
         }

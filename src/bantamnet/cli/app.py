@@ -22,7 +22,9 @@ app.add_typer(recipes_app, name="recipes", invoke_without_command=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key; may be repeated.")]
-DataDir = Annotated[Path | None, typer.Option(help="Folder that holds CIFAR (default: BANTAMNET_DATA, else the user's cache).")]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder that holds CIFAR, or gets it (default: BANTAMNET_DATA, else the user's cache).")
+]
 Tta = Annotated[str, typer.Option(help="Test-time augmentation: none or hflip.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Model = Annotated[Path, typer.Argument(metavar="RUN|FILE", help="A run directory or a model file.")]

@@ -331,8 +331,9 @@ def _circle(handler: Handler, body: bytes) -> None:
 
 
 def _endless(handler: Handler, body: bytes) -> None:
+    """Far more than the file has; not without end, so that a mistake here cannot fill a disk."""
     handler.head(body, Transfer_Encoding="chunked")
-    while True:
+    for _ in range(1000):
         handler.wfile.write(b"10000\r\n" + bytes(0x10000) + b"\r\n")
 
 

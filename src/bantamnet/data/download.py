@@ -200,6 +200,7 @@ class _Transfer:
                 done += len(block)
                 advance(len(block))
                 if done > MAX_BYTES:
+                    self.part.unlink()
                     raise _MirrorError("sends more than any file of this data set has")
                 if (seconds := time.monotonic() - since) >= self.patience.window:
                     if (rate := (done - at_since) / seconds) < self.min_rate:

@@ -23,9 +23,10 @@ app.add_typer(recipes_app, name="recipes", invoke_without_command=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key; may be repeated.")]
-<<<<<<< HEAD
 Use = Annotated[list[Path] | None, typer.Option("--use", metavar="FILE.py", help="Own code to register; may be repeated.")]
-DataDir = Annotated[Path | None, typer.Option(help="Folder that holds CIFAR (default: BANTAMNET_DATA, else the user's cache).")]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder that holds CIFAR, or gets it (default: BANTAMNET_DATA, else the user's cache).")
+]
 Tta = Annotated[
     str, typer.Option(help="Views to average: none, hflip, hflip-translate, recipe (the run's own), or 'none + 0.5*hflip(1)'.")
 ]
@@ -33,12 +34,6 @@ TtaAverage = Annotated[str | None, typer.Option(help="What is averaged over view
 TtaBelow = Annotated[float | None, typer.Option(help="Only images of a top probability under this get the views.")]
 DataOption = Annotated[str | None, typer.Option("--data", metavar="NAME|PATH", help="A data set, or a folder of pictures.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read, and count them.")]
-=======
-DataDir = Annotated[
-    Path | None, typer.Option(help="Folder that holds CIFAR, or gets it (default: BANTAMNET_DATA, else the user's cache).")
-]
-Tta = Annotated[str, typer.Option(help="Test-time augmentation: none or hflip.")]
->>>>>>> cifar
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Model = Annotated[Path, typer.Argument(metavar="RUN|FILE", help="A run directory or a model file.")]
 

@@ -14,7 +14,7 @@ demo: .venv/installed
 	&& echo "  bantamnet recipes" \
 	&& echo "  bantamnet summary $$run" \
 	&& echo "  bantamnet train quickstart --set optim.lr=0.05 --seed 1" \
-	&& echo "  bantamnet train resnet8-tiny --epochs 2 --data-dir FOLDER   # CIFAR-10, see README.md"
+	&& echo "  bantamnet train resnet8-tiny --epochs 2   # CIFAR-10, downloaded once"
 
 test: .venv/installed-dev lint
 	$(BIN)/pytest

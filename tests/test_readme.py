@@ -14,6 +14,7 @@ import pytest
 from bantamnet.cli.app import app
 from bantamnet.runs.describe import list_recipes
 from bantamnet.runs.lookup import RECIPES, recipe_names, resolve
+from conftest import ALL_CORES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -35,7 +36,13 @@ def run_in(folder: Path, lines: list[str]) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for line in lines:
         assert shlex.split(line, comments=True)[0] == "bantamnet"
-        done = subprocess.run(["bash", "-c", line], cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+        done = subprocess.run(
+            ["bash", "-c", line],
+            cwd=folder,
+            env={**ALL_CORES, "PATH": path, "BANTAMNET_MIRRORS": "none"},
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
 
 

@@ -128,7 +128,7 @@ def test_cifar10_as_a_folder_has_its_fingerprint_and_gives_the_same_weights(cifa
         write_pictures(tmp_path / "png", split, part)
     found, _ = read(tmp_path / "png")
     assert [found.splits[part].fingerprint for part in ("train", "test")] == [split.fingerprint for split in known]
-    assert found.splits["train"].class_names == CIFAR10
+    assert found.splits["train"].class_names == CIFAR10.class_names
     net = "model={name: custom, stem_width: 8, widths: [8], blocks: [1]}"
     sets = ["epochs=1", "precision=fp32", "device=cpu", net]
     configs = [resolve("resnet8-tiny", [*sets, *more]) for more in ([], [f"data.name={tmp_path / 'png'}"])]

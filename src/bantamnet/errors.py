@@ -19,7 +19,7 @@ class WriteError(UserError):
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     """One line that says `name` is no `kind`, names the nearest of the `known` ones, then all of them."""
-    names = sorted(known)
+    names = sorted(set(known))
     word = str(name)
     near = get_close_matches(word, names, n=len(names), cutoff=0.5) if names else []
     # Of equally near names, the one that begins alike: resnet20 for resnet2, not resnet32.

@@ -203,19 +203,22 @@ def data_sets(data_dir: Path | None) -> Iterator[Finding]:
     here, missing = [], []
     for name, source in SOURCES.items():
         try:
-            train, test = source.load(data_dir)
+            found = (source.find or source.load)(data_dir)
+            if found is None:
+                missing.append(name)
+                continue
+            train, test = found
             here.append(f"{name} ({len(train):,} + {len(test):,} images)")
         except UserError as error:
-            if "was not found" not in str(error):
-                yield Finding("data", "warn", f"{name}: {error}", f"until then --set data.name={name} cannot be trained on")
+            yield Finding("data", "warn", f"{name}: {error}", f"until then --set data.name={name} cannot be trained on")
             missing.append(name)
-    found = f"{', '.join(here)}; folder {root}"
+    told = f"{', '.join(here)}; folder {root}"
     numbers = {"folder": str(root), "missing": missing}
     if "cifar10" in missing:
-        fix = "most recipes want CIFAR-10: unpack cifar-10-binary.tar.gz and name its folder with --data-dir or BANTAMNET_DATA"
-        yield Finding("data", "warn", found, fix, numbers)
+        fix = "most recipes want CIFAR-10: it is downloaded on first use, or now by bantamnet fetch cifar10"
+        yield Finding("data", "warn", told, fix, numbers)
     else:
-        yield Finding("data", "ok", found + (f"; not here: {', '.join(missing)}" if missing else ""), numbers=numbers)
+        yield Finding("data", "ok", told + (f"; not here: {', '.join(missing)}" if missing else ""), numbers=numbers)
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype, size: int, seconds: float) -> float:

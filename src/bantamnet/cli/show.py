@@ -42,10 +42,11 @@ def number(value: int | None) -> str:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> Table:
-    """A plain table; the columns named in `right` are flush right."""
+    """A plain table; the columns named in `right` are flush right. What the first one names is never cut."""
     shown = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        shown.add_column(column, justify="right" if column in right else "left")
+    for index, column in enumerate(columns):
+        whole = max((len(row[0]) for row in rows), default=0) if index == 0 else None
+        shown.add_column(column, justify="right" if column in right else "left", min_width=whole, no_wrap=index == 0)
     for row in rows:
         shown.add_row(*(escape(cell) for cell in row))
     return shown
@@ -210,18 +211,16 @@ def run_list(facts: Facts) -> None:
 
 
 def recipe_list(facts: Facts) -> None:
-    """A line a recipe."""
-    rows = [
-        [
-            row["name"],
-            row["data"],
-            number(row["parameters"]),
-            row["weight_class"] or "",
-            str(row["epochs"]),
-            row["label"],
-            row["about"],
-        ]
-        for row in facts["recipes"]
-    ]
-    columns = ["recipe", "data", "parameters", "class", "epochs", "label", "about"]
+    """A line a recipe; a narrow terminal gets fewer columns, whole ones."""
+    cells: dict[str, Callable[[Facts], str]] = {
+        "recipe": lambda row: row["name"],
+        "parameters": lambda row: number(row["parameters"]),
+        "class": lambda row: row["weight_class"] or "",
+        "epochs": lambda row: str(row["epochs"]),
+        "label": lambda row: row["label"],
+        "data": lambda row: row["data"],
+        "about": lambda row: row["about"],
+    }
+    columns = list(cells) if console().width >= 120 else list(cells)[:-2]
+    rows = [[cells[column](row) for column in columns] for row in facts["recipes"]]
     console().print(table(columns, rows, ["parameters", "epochs"]))

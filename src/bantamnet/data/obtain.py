@@ -30,6 +30,11 @@ def load_cifar(name: str, root: Path) -> tuple[Split, Split]:
     return splits
 
 
+def find_cifar(name: str, root: Path) -> tuple[Split, Split] | None:
+    """Train and test split from what lies in the data folder, or None; nothing is downloaded."""
+    return _look(CIFARS[name], root)
+
+
 def _look(known: CifarSet, root: Path) -> tuple[Split, Split] | None:
     """The first that can be trusted of what lies there, unpacked or packed; `UserError` where all that lies there is damaged."""
     reasons = []

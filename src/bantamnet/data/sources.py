@@ -11,7 +11,7 @@ import numpy as np
 from bantamnet.config.data import is_path
 from bantamnet.data.cifar import CIFAR10, CIFAR100
 from bantamnet.data.foldersource import FolderSource
-from bantamnet.data.obtain import load_cifar
+from bantamnet.data.obtain import find_cifar, load_cifar
 from bantamnet.data.split import Split, canonical
 from bantamnet.errors import UserError, unknown
 
@@ -30,6 +30,8 @@ class Source:
     size: tuple[int, int] = (32, 32)
     num_train: int | None = None
     """Training images, where that is known before they are read."""
+    find: Callable[[Path | None], tuple[Split, Split] | None] | None = None
+    """As `load`, but None instead of a download; not given where nothing is downloaded."""
 
 
 def default_data_dir() -> Path:
@@ -67,6 +69,7 @@ SOURCES: dict[str, Source] = {
     ),
     "cifar10": Source(
         load=lambda data_dir: load_cifar("cifar10", data_dir or default_data_dir()),
+        find=lambda data_dir: find_cifar("cifar10", data_dir or default_data_dir()),
         about="60,000 photographs in 10 classes (Krizhevsky 2009)",
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.2470, 0.2435, 0.2616),
@@ -75,6 +78,7 @@ SOURCES: dict[str, Source] = {
     ),
     "cifar100": Source(
         load=lambda data_dir: load_cifar("cifar100", data_dir or default_data_dir()),
+        find=lambda data_dir: find_cifar("cifar100", data_dir or default_data_dir()),
         about="60,000 photographs in 100 classes (Krizhevsky 2009)",
         mean=(0.5071, 0.4865, 0.4409),
         std=(0.2673, 0.2564, 0.2762),

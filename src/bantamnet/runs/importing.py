@@ -286,6 +286,8 @@ def _preprocessing(classes: str, mean: Iterable[float] | None, std: Iterable[flo
             f"--mean and --std take three numbers each, those of std above 0 (a folder needs both); got {means} and {stds}"
         )
     where = "assumed, as in kuangliu/pytorch-cifar" if classes == "cifar10" else f"assumed, those of {classes}"
+    if max(*means, *stds) > 1:
+        raise UserError(f"--mean and --std are of pixels in [0, 1]; divide {means} and {stds} by 255")
     if mean and std:
         where = "as given"
     elif mean or std:

@@ -60,7 +60,7 @@ def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop:
             num_images += len(targets) * ranks.size
             progress.advance(len(targets) * ranks.size)
             if pace.look(state.step, clock.read):
-                progress.total = setup.work(pace.steps)
+                progress.change(setup.work(pace.steps), pace.num_epochs(setup.steps_per_epoch))
             every = config.checkpoint.every_steps
             if stop.requested(ranks) or (every and state.step % every == 0):
                 checkpoint()

@@ -38,6 +38,12 @@ class Progress(AbstractContextManager["Progress"]):
             self.task = self.bar.add_task("training", total=total, completed=round(done), left="?")
             self.bar.start()
 
+    def change(self, total: float, epochs: int) -> None:
+        """There is another amount of work, or number of epochs, than was planned."""
+        self.total, self.epochs = total, epochs
+        if self.bar:
+            self.bar.update(self.task, total=total)
+
     def advance(self, num_images: float) -> None:
         """Trained on so many images."""
         self.done += num_images

@@ -26,6 +26,7 @@ from bantamnet.config.schedule import (
 )
 from bantamnet.config.section import Checks, Section
 from bantamnet.config.tta import Tta
+from bantamnet.config.whitened import Whitened
 
 __all__ = [
     "WEIGHT_CLASSES",
@@ -67,4 +68,5 @@ __all__ = [
     "Used",
     "Validation",
     "Warmup",
+    "Whitened",
 ]

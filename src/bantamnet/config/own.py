@@ -11,6 +11,7 @@ from bantamnet.config.model import Model
 from bantamnet.config.optim import AnyGroup, Group
 from bantamnet.config.section import Section, word
 from bantamnet.config.tta import Tta
+from bantamnet.config.whitened import Whitened
 from bantamnet.errors import UserError
 
 
@@ -54,8 +55,11 @@ class Origin(Section):
 
 
 def _kind_of_model(value: Any) -> str:
-    own = isinstance(value, OwnModel) or (isinstance(value, dict) and "args" in value and "widths" not in value)
-    return OwnModel.__name__ if own else Model.__name__
+    if isinstance(value, Section):
+        return type(value).__name__
+    keys = value if isinstance(value, dict) else {}
+    kind = OwnModel if "args" in keys and "widths" not in keys else Whitened if "groups" in keys else Model
+    return kind.__name__
 
 
 def _kind_of_group(value: Any) -> str:
@@ -66,7 +70,10 @@ KNOWN, OWN = "known", "own"
 """Tags that tell a shipped optimiser from a user's; the user never reads them."""
 
 AnyModel = Annotated[
-    Annotated[Model, Tag(Model.__name__)] | Annotated[OwnModel, Tag(OwnModel.__name__)], Discriminator(_kind_of_model)
+    Annotated[Model, Tag(Model.__name__)]
+    | Annotated[Whitened, Tag(Whitened.__name__)]
+    | Annotated[OwnModel, Tag(OwnModel.__name__)],
+    Discriminator(_kind_of_model),
 ]
 AnyOptimizer = Annotated[Annotated[AnyGroup, Tag(KNOWN)] | Annotated[OwnGroup, Tag(OWN)], Discriminator(_kind_of_group)]
 

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from bantamnet.data.operations import OPERATIONS, Operation, Parameters
 from bantamnet.errors import UserError, unknown
-from bantamnet.runtime import generator
 
 Named = TypeVar("Named")
 
@@ -37,7 +36,7 @@ class Augmentation:
         They are drawn on the CPU, so that every device sees the same, and moved to `device`.
         """
         drawn = (
-            operation.draw(num, generator("augment", *words, index, type(operation).__name__))
+            operation.draw_for(num, "augment", *words, index, type(operation).__name__)
             for index, operation in enumerate(self.operations)
         )
         return [{name: values.to(device) for name, values in entry.items()} for entry in drawn]

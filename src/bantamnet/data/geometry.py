@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from bantamnet.data.operation import Border, Fill, Operation, Parameters, Probability, arguments, colour
+from bantamnet.runtime import generator as generator_for
 
 Pixels = Annotated[int, Field(ge=-1024, le=1024)]
 
@@ -148,6 +149,21 @@ class VFlip(HFlip):
     """Turn upside down, as in a mirror below, with probability `p` (`ImageOps.flip`)."""
 
     dimension: ClassVar[int] = 2
+
+
+@arguments
+class AlternatingFlip(HFlip):
+    """Mirror a random share `p` of the samples in one epoch, the others in the next, and so on (Jordan 2024, arXiv 2404.00498).
+
+    Two epochs show each sample both ways, which independent draws do for half of the samples.
+    """
+
+    def draw_for(self, num: int, *words: object) -> Parameters:
+        """Whether to flip, in the epoch that the third word says (`augment`, seed, epoch, …)."""
+        kind, seed, epoch, *rest = words
+        assert isinstance(epoch, int)
+        first = self.draw(num, generator_for(kind, seed, "every epoch", *rest))
+        return {"flip": first["flip"] ^ (epoch % 2 == 1)}
 
 
 @arguments

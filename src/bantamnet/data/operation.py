@@ -12,6 +12,8 @@ from pydantic import ConfigDict, Field, PlainValidator
 from pydantic.dataclasses import dataclass
 from torch import Generator, Tensor
 
+from bantamnet.runtime import generator
+
 Parameters = dict[str, Tensor]
 Byte = Annotated[int, Field(ge=0, le=255)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -49,6 +51,10 @@ class Operation(ABC):
     @abstractmethod
     def draw(self, num: int, generator: Generator) -> Parameters:
         """Random parameters of `num` samples, on the CPU."""
+
+    def draw_for(self, num: int, *words: object) -> Parameters:
+        """Parameters that are a function of the words (the seed, the epoch, …) alone."""
+        return self.draw(num, generator(*words))
 
     @abstractmethod
     def apply(self, images: Tensor, parameters: Parameters) -> Tensor:

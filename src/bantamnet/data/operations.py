@@ -2,13 +2,14 @@
 
 from bantamnet.data.colour import AutoContrast, Equalize, Grey, Invert, Jitter, Posterize, Solarize
 from bantamnet.data.filters import Blur, Sharpness
-from bantamnet.data.geometry import CentreCrop, Crop, HFlip, Rotate, Shift, Translate, VFlip
+from bantamnet.data.geometry import AlternatingFlip, CentreCrop, Crop, HFlip, Rotate, Shift, Translate, VFlip
 from bantamnet.data.operation import Operation, Parameters
 from bantamnet.data.painting import Cutout, Erase
 from bantamnet.data.policies import AutoAugment, RandAugment, TrivialAugment
 
 __all__ = [
     "OPERATIONS",
+    "AlternatingFlip",
     "AutoAugment",
     "AutoContrast",
     "Blur",
@@ -41,6 +42,7 @@ OPERATIONS: dict[str, type[Operation]] = {
     "translate": Translate,
     "hflip": HFlip,
     "vflip": VFlip,
+    "alternating_flip": AlternatingFlip,
     "rotate": Rotate,
     "jitter": Jitter,
     "grey": Grey,

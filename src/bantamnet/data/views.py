@@ -87,6 +87,8 @@ def _view(number: int, text: str, line: str) -> View:
     if named in ("none", "identity"):
         return View(number, weight, Augmentation("", ()))
     for operation in _split(named, "|"):
+        if operation.strip().startswith("alternating_flip"):
+            raise UserError(f"{where}: alternating_flip is for training; write hflip(1)")
         if operation.strip() in ("hflip", "vflip"):
             flip = operation.strip()
             raise UserError(f"{where}: {flip} alone flips half of the images; write {flip}(1), or {flip}(0.5) to mean that")

@@ -9,12 +9,17 @@ from torch import Tensor, nn
 from bantamnet.config import Model
 from bantamnet.errors import UserError
 
-ACTIVATIONS: dict[str, Callable[[Model], nn.Module]] = {
-    "relu": lambda model: nn.ReLU(inplace=True),
-    "leaky_relu": lambda model: nn.LeakyReLU(model.slope, inplace=True),
-    "silu": lambda model: nn.SiLU(inplace=True),
-    "gelu": lambda model: nn.GELU(),
+ACTIVATIONS: dict[str, Callable[[float], nn.Module]] = {
+    "relu": lambda slope: nn.ReLU(inplace=True),
+    "leaky_relu": lambda slope: nn.LeakyReLU(slope, inplace=True),
+    "silu": lambda slope: nn.SiLU(inplace=True),
+    "gelu": lambda slope: nn.GELU(),
 }
+
+
+def activation(name: str, slope: float = 0.0) -> nn.Module:
+    """An activation by its name; `slope` is the negative one of `leaky_relu`."""
+    return ACTIVATIONS[name](slope)
 
 
 class ThinStrided(nn.Conv2d):
@@ -43,7 +48,7 @@ def conv_bn(in_channels: int, out_channels: int, kernel: int, stride: int, bias:
 
 def bn_act(model: Model, channels: int) -> list[nn.Module]:
     """BatchNorm and the net's activation."""
-    return [nn.BatchNorm2d(channels), ACTIVATIONS[model.activation](model)]
+    return [nn.BatchNorm2d(channels), activation(model.activation, model.slope)]
 
 
 class PadShortcut(nn.Module):
@@ -107,7 +112,7 @@ class SqueezeExcite(nn.Module):
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
         self.reduce = nn.Linear(channels, squeezed)
-        self.act = ACTIVATIONS[model.activation](model)
+        self.act = activation(model.activation, model.slope)
         self.expand = nn.Linear(squeezed, channels)
         self.gate = nn.Sigmoid()
 
@@ -181,7 +186,7 @@ class Block(nn.Module):
         self.residual = nn.Sequential(*layers)
         self.shortcut = shortcut(model, in_channels, out_channels, stride)
         self.shares_before = model.order == "pre" and any(True for _ in self.shortcut.parameters())
-        self.act = ACTIVATIONS[model.activation](model) if model.order == "post" else None
+        self.act = activation(model.activation, model.slope) if model.order == "post" else None
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, in, H, W) → (N, out, H/stride, W/stride)."""

@@ -1,31 +1,56 @@
 """A net from its description, whichever kind it is."""
 
-import torch
-from torch import nn
+from collections.abc import Callable
 
-from bantamnet.config import AnyModel, Model, OwnModel
+import torch
+from torch import Tensor, nn
+
+from bantamnet.config import AnyModel, Model, OwnModel, Whitened
 from bantamnet.errors import UserError
-from bantamnet.models import resnet
+from bantamnet.models import resnet, whitened
 from bantamnet.models.own import build_own
 from bantamnet.models.resnet import ResNet
+from bantamnet.models.whitened import WhitenedNet
 
 
 def build(model: AnyModel, num_classes: int) -> nn.Module:
     """The net, its weights drawn from PyTorch's global generator."""
-    return build_own(model, num_classes) if isinstance(model, OwnModel) else resnet.build(model, num_classes)
+    match model:
+        case OwnModel():
+            return build_own(model, num_classes)
+        case Whitened():
+            return whitened.build(model, num_classes)
+        case _:
+            return resnet.build(model, num_classes)
 
 
 def build_to_count(model: AnyModel, num_classes: int) -> nn.Module:
-    """The net for counting: a residual one without memory behind it, a user's as it is; nothing is drawn from the generators."""
-    if isinstance(model, Model):
-        return resnet.build_on_meta(model, num_classes)
-    with torch.random.fork_rng(devices=[]):
-        return build_own(model, num_classes)
+    """The net for counting: without memory behind it, or a user's as it is; nothing is drawn from the generators."""
+    if isinstance(model, OwnModel):
+        with torch.random.fork_rng(devices=[]):
+            return build_own(model, num_classes)
+    with torch.device("meta"):
+        return build(model, num_classes)
 
 
 def architecture(net: nn.Module, model: AnyModel) -> AnyModel:
     """What rebuilds the net: a residual one's own complete description, else the one that it was built from."""
     return net.arch if isinstance(net, ResNet) else model
+
+
+KINDS: dict[str, type[Model | Whitened | OwnModel]] = {"resnet": Model, "whitened": Whitened, "own": OwnModel}
+"""Kinds of net as model files name them."""
+
+
+def kind_name(model: AnyModel) -> str:
+    """The name of a net's kind in a model file."""
+    return next(name for name, kind in KINDS.items() if isinstance(model, kind))
+
+
+def adapt(net: nn.Module, first_images: Callable[[int], Tensor]) -> None:
+    """Set what a fresh net takes from normalised training images (N, 3, H, W), the first N; most nets take nothing."""
+    if isinstance(net, WhitenedNet):
+        net.whiten(first_images(net.arch.whiten_images))
 
 
 def differing(net: nn.Module, weights: dict[str, torch.Tensor]) -> list[str]:
@@ -40,6 +65,8 @@ def rebuild(architecture: dict[str, object], weights: dict[str, torch.Tensor], n
     assert isinstance(keys, dict)
     if kind == "resnet":
         net: nn.Module = ResNet(Model(**keys), num_classes)
+    elif kind == "whitened":
+        net = WhitenedNet(Whitened(**keys), num_classes)
     else:
         net = build_to_count(OwnModel(**keys), num_classes)
         if others := differing(net, weights):

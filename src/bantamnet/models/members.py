@@ -131,6 +131,11 @@ MEMBERS: dict[str, Member] = {
         pyramidnet(110, 48),
     ),
     "pyramidnet-110-a84": Member("PyramidNet-110, α 84", 3_904_446, pyramidnet(110, 84)),
+    "airbench94": Member(
+        "The net of cifar10-airbench (Jordan 2024, arXiv 2404.00498): whitening stem, six plain convolutions",
+        1_972_792,
+        {"groups": [64, 256, 256]},
+    ),
 }
 
 FAMILIES = "resnet-D, se-resnet-D, wrn-D-K, pyramidnet-D-aALPHA[-bottleneck]"
@@ -161,6 +166,13 @@ _FAMILIES = [
 _MAX_BLOCKS = 1000
 _MAX_NUMBER = 1000
 """Largest widening factor or α."""
+
+
+def check_recorded(name: str, num_classes: int, params: int) -> None:
+    """Assert that a net built as named has its recorded parameter count."""
+    member = find_member(name)
+    if member and member.params and num_classes == member.num_classes:
+        assert params == member.params, f"{name}: {params} parameters"
 
 
 def find_member(name: str) -> Member | None:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from bantamnet.config import Model
-from bantamnet.models.blocks import ACTIVATIONS, Block, bn_act, convolution
-from bantamnet.models.members import find_member
+from bantamnet.models.blocks import Block, activation, bn_act, convolution
+from bantamnet.models.members import check_recorded, find_member
 
 
 class ResNet(nn.Module):
@@ -63,7 +63,7 @@ def make_stem(model: Model, in_channels: int) -> nn.Sequential:
     if model.order != "pre":
         layers.append(nn.BatchNorm2d(model.stem_width))
     if model.order == "post":
-        layers.append(ACTIVATIONS[model.activation](model))
+        layers.append(activation(model.activation, model.slope))
     return nn.Sequential(*layers)
 
 
@@ -90,13 +90,8 @@ def build(model: Model, num_classes: int) -> ResNet:
     """The net; a named one built as named must have its recorded parameter count."""
     net = ResNet(model, num_classes)
     member = find_member(model.name)
-    if (
-        member
-        and member.params
-        and num_classes == member.num_classes
-        and net.arch == complete(Model(name=model.name, **member.keys))
-    ):
-        assert count_parameters(net) == member.params, f"{model.name}: {count_parameters(net)} parameters"
+    if member and net.arch == complete(Model(name=model.name, **member.keys)):
+        check_recorded(model.name, num_classes, count_parameters(net))
     return net
 
 

@@ -78,6 +78,8 @@ class Optimizers:
     ) -> None:
         taken: list[dict[str, Tensor]] = [{} for _ in groups]
         for name, parameter in net.named_parameters():
+            if not parameter.requires_grad:
+                continue
             index = next((i for i, group in enumerate(groups) if matches(group, name, parameter)), None)
             if index is None:
                 raise UserError(f"optim: no group matches {name}; add a last group with match: '*'")

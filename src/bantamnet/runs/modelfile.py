@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from bantamnet.config import AnyModel, OwnModel
+from bantamnet.config import AnyModel
 from bantamnet.data.preprocess import Preprocessing
 from bantamnet.errors import UserError
-from bantamnet.models.build import build_to_count, rebuild
+from bantamnet.models.build import build_to_count, kind_name, rebuild
 from bantamnet.models.resnet import count_parameters
 from bantamnet.runs.own import require
 from bantamnet.runs.tensorfile import digest, read_tensors, write_tensors
@@ -41,7 +41,7 @@ def save_model(path: Path, arch: AnyModel, weights: dict[str, Tensor], info: Mod
     net = build_to_count(arch, len(info.class_names))  # saving draws nothing from the generators of a run
     header = {
         "format_version": FORMAT_VERSION,
-        "architecture": {"name": "own" if isinstance(arch, OwnModel) else "resnet", "model": arch.model_dump(mode="json")},
+        "architecture": {"name": kind_name(arch), "model": arch.model_dump(mode="json")},
         "class_names": list(info.class_names),
         "preprocessing": info.preprocessing.as_dict(),
         "parameters": count_parameters(net),

@@ -19,7 +19,7 @@ from bantamnet.data.split import Split
 from bantamnet.data.statistics import Stat, normalization
 from bantamnet.errors import UserError
 from bantamnet.evaluate.scoring import divide, load_parts
-from bantamnet.models.build import build, differing
+from bantamnet.models.build import adapt, build, differing
 from bantamnet.models.syncnorm import synchronise
 from bantamnet.optim.ema import Ema
 from bantamnet.optim.groups import Optimizers
@@ -161,6 +161,8 @@ def prepare(
         steps_per_epoch=round_steps(len(train) / config.batch_size),
     )
     net = build_net(config, len(train.class_names), with_init).to(device, memory_format=memory_format(device, precision))  # type: ignore[call-overload]
+    if with_init and not config.init:
+        adapt(net, lambda num: setup.preprocessing.normalize(train.gather(torch.arange(min(num, len(train)), device=device))))
     if ranks.size > 1 and config.sync_batchnorm:
         net = synchronise(net, device)
     torch.manual_seed(key(config.seed, "dropout", ranks.rank))

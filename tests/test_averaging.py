@@ -139,3 +139,4 @@ def test_a_number_is_the_short_form_of_ema() -> None:
     short, whole = tiny("ema=0.9"), tiny("ema={decay: 0.9, buffers: copy, warmup: true}")
     assert short == whole and RunConfig.model_validate(short.dump()) == short
     assert tiny("ema={decay: 0.9, buffers: average}", "ema=0.5").ema == tiny("ema=0.5").ema
+    assert tiny("sam=0.1").sam == tiny("sam={rho: 0.1}").sam

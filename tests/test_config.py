@@ -10,7 +10,8 @@ import yaml
 from bantamnet.config import RunConfig
 from bantamnet.configfile import apply_set, merge, validate, write_yaml
 from bantamnet.errors import UserError, unknown
-from bantamnet.models.resnet import build_on_meta, count_parameters
+from bantamnet.models.build import build_to_count
+from bantamnet.models.resnet import count_parameters
 from bantamnet.models.summary import check_budget
 from bantamnet.optim.schedules import LearningRate
 from bantamnet.runs.lookup import RECIPES, find, recipe_names, resolve
@@ -18,6 +19,7 @@ from conftest import tiny
 
 EXPECTED = {
     "quickstart": "clean",
+    "airbench94": "final",
     "resnet8-tiny": "clean",
     "resnet-variant": "clean",
     "resnet-variant-as-published": "as published",
@@ -42,14 +44,14 @@ def test_the_recipes_are_these() -> None:
 def test_a_recipe_builds_within_its_budget_and_survives_yaml(name: str) -> None:
     config = resolve(name)
     assert config.name == name and config.label == EXPECTED[name] and config.about
-    check_budget(build_on_meta(config.model, 10), config.max_parameters)
+    check_budget(build_to_count(config.model, 10), config.max_parameters)
     assert validate(yaml.safe_load(write_yaml(config.dump()))) == config
     assert validate(json.loads(json.dumps(config.dump()))) == config
     assert (RECIPES / f"{name}.yaml").read_text().startswith(f"# {name}: ")
     if name.endswith("-as-published"):
         assert config.claims and config.claims.notes and config.assumed
         assert bool(config.claims.milestones) == (name != "improved-resnet-as-published"), "C shows no curve"
-        assert config.claims.parameters == count_parameters(build_on_meta(config.model, 10))
+        assert config.claims.parameters == count_parameters(build_to_count(config.model, 10))
 
 
 def test_the_twins_repeat_the_published_choices() -> None:

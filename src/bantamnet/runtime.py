@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import functools
 import hashlib
 import os
 import platform
@@ -50,8 +51,9 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
 
 
 def memory_format(device: torch.device, precision: str) -> torch.memory_format:
-    """Channels last where the convolutions are faster so: not for fp32 on a CPU."""
-    return torch.contiguous_format if device.type == "cpu" and precision == "fp32" else torch.channels_last
+    """Channels last where the convolutions are faster so: for fp32 on a CPU they are on Intel's, and slower on AMD's."""
+    plain = device.type == "cpu" and precision == "fp32" and "Intel" not in cpu_name()
+    return torch.contiguous_format if plain else torch.channels_last
 
 
 def key(*words: object) -> int:
@@ -170,6 +172,7 @@ def environment(device: torch.device, precision: str) -> dict[str, Any]:
     }
 
 
+@functools.cache
 def cpu_name() -> str:
     """The processor's own name where the system tells it."""
     with contextlib.suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8") as lines:

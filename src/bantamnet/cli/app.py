@@ -219,7 +219,7 @@ def predict(
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Say what is in pictures."""
+    """Say what is in pictures; files that are none are told, and make the exit code 1."""
     import bantamnet
     from bantamnet.data.preprocess import find_pictures
     from bantamnet.evaluate.tta import chosen_tta
@@ -230,16 +230,23 @@ def predict(
     paths = find_pictures(pictures)
     classifier = bantamnet.load(model, device)
     average = chosen_tta(tta, classifier.info.config, tta_average, tta_below)
-    predictions = classifier.predict(paths, top, average)
+    images, readable, complaints = classifier.info.preprocessing.read_images(paths)
+    for complaint in complaints:
+        show.console(stderr=True).print(complaint, markup=False, highlight=False, soft_wrap=True)
+    if not readable:
+        raise UserError("none of these files is a picture that can be read")
+    predictions = classifier.predict(images, top, average)
     show.warn_of_equal_views(average.figures())
     rows: list[dict[str, Any]] = [
         {"path": str(path), "rank": rank, "class": name, "probability": probability}
-        for path, prediction in zip(paths, predictions, strict=True)
+        for path, prediction in zip(readable, predictions, strict=True)
         for rank, (name, probability) in enumerate(zip(prediction.classes, prediction.probabilities, strict=True), 1)
     ]
     if csv:
         show.write_csv(csv, rows)
-    show.either(json, {"model": str(model), **average.figures(), "predictions": rows}, show.predictions)
+    show.either(json, {"model": str(model), **average.figures(), "predictions": rows, "unreadable": complaints}, show.predictions)
+    if complaints:
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: bantamnet data ./pictures --size 64")

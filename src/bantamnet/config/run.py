@@ -70,7 +70,7 @@ class RunConfig(Section):
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     """Scale the gradient of all parameters together down to this norm where it is longer; null for never."""
     sam: Sam | None = None
-    """Sharpness-aware minimisation around all groups; null for none."""
+    """Sharpness-aware minimisation around all groups; a number is its rho, null for none."""
     ema: Ema | None = None
     """Exponential moving average of the weights, which is then what is scored and kept; a number is its decay, null for none."""
     swa: Swa | None = None
@@ -118,6 +118,11 @@ class RunConfig(Section):
     @classmethod
     def _short_tta(cls, value: Any) -> Any:
         return {"views": value} if isinstance(value, str) else value
+
+    @field_validator("sam", mode="before")
+    @classmethod
+    def _short_sam(cls, value: Any) -> Any:
+        return {"rho": value} if isinstance(value, int | float | str) else value
 
     @field_validator("ema", mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""Who hears what reading a data set has to say: nobody, or a person at a console."""
+"""Who hears what reading or scoring a data set has to say: nobody, or a person at a console."""
 
 import time
 from collections.abc import Callable
@@ -16,8 +16,8 @@ class Listener:
     def tell(self, line: str) -> None:
         """A line about the data."""
 
-    def progress(self, done: int, total: int) -> None:
-        """`done` of `total` pictures are decoded; the first call has `done` 0, the last one `total`."""
+    def progress(self, done: int, total: int, what: str = "decoding pictures") -> None:
+        """`done` of `total` pictures are through; the first call has `done` 0, the last one `total`."""
 
 
 class ConsoleListener(Listener):
@@ -32,7 +32,7 @@ class ConsoleListener(Listener):
         """Print it."""
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def progress(self, done: int, total: int) -> None:
+    def progress(self, done: int, total: int, what: str = "decoding pictures") -> None:
         """Move the bar, or print a line now and then."""
         if done == 0:
             self.last_word = time.monotonic()
@@ -44,13 +44,13 @@ class ConsoleListener(Listener):
                     TimeRemainingColumn(),
                 )
                 self.bar = Progress(*columns, console=self.console, transient=True)
-                self.task = self.bar.add_task("decoding pictures", total=total)
+                self.task = self.bar.add_task(what, total=total)
                 self.bar.start()
         if self.bar:
             self.bar.update(self.task, completed=done)
         elif time.monotonic() - self.last_word > QUIET_SECONDS:
             self.last_word = time.monotonic()
-            self.tell(f"decoding pictures: {done:,} of {total:,}")
+            self.tell(f"{what}: {done:,} of {total:,}")
         if self.bar and (done == total or self.stopped()):
             self.bar.stop()
             self.bar = None

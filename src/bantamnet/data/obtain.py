@@ -4,7 +4,8 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from bantamnet.data.archives import ENDINGS, extract
@@ -15,11 +16,14 @@ from bantamnet.data.split import Split, canonical
 from bantamnet.errors import UserError
 from bantamnet.lock import alone
 
+Splits = tuple[Split, Split]
+"""Train and test."""
+
 DOWNLOADS = ".download"
 """Inside the folder that is being made: archives, and parts of them."""
 
 
-def load_cifar(name: str, root: Path) -> tuple[Split, Split]:
+def load_cifar(name: str, root: Path) -> Splits:
     """Train and test split, from whatever lies in the data folder, else downloaded into it; raises `UserError`."""
     known = CIFARS[name]
     splits = _look(known, root)
@@ -30,30 +34,36 @@ def load_cifar(name: str, root: Path) -> tuple[Split, Split]:
     return splits
 
 
-def find_cifar(name: str, root: Path) -> tuple[Split, Split] | None:
+def find_cifar(name: str, root: Path) -> Splits | None:
     """Train and test split from what lies in the data folder, or None; nothing is downloaded."""
     return _look(CIFARS[name], root)
 
 
-def _look(known: CifarSet, root: Path) -> tuple[Split, Split] | None:
+def _look(known: CifarSet, root: Path) -> Splits | None:
     """The first that can be trusted of what lies there, unpacked or packed; `UserError` where all that lies there is damaged."""
-    reasons = []
-    for found in find_unpacked(root, known.layouts):
-        try:
-            return trusted(known, found)
-        except UserError as error:
-            reasons.append(str(error))
-    for archive in find_archives(root, known.layouts):
-        try:
-            return _unpack(known, archive, root)
-        except UserError as error:
-            reasons.append(str(error))
-    if reasons:
+    splits, reasons = _first(
+        [
+            *(partial(trusted, known, found) for found in find_unpacked(root, known.layouts)),
+            *(partial(_unpack, known, archive, root) for archive in find_archives(root, known.layouts)),
+        ]
+    )
+    if reasons and splits is None:
         raise UserError("; ".join(reasons) + f" (`bantamnet fetch {known.name}` does)")
-    return None
+    return splits
 
 
-def trusted(known: CifarSet, found: Found) -> tuple[Split, Split]:
+def _first(attempts: Iterable[Callable[[], Splits]]) -> tuple[Splits | None, list[str]]:
+    """(what the first attempt gives that raises no `UserError`, what those before it said)."""
+    reasons: list[str] = []
+    for attempt in attempts:
+        try:
+            return attempt(), reasons
+        except UserError as error:
+            reasons.append(str(error))
+    return None, reasons
+
+
+def trusted(known: CifarSet, found: Found) -> Splits:
     """Both splits in canonical order, if their fingerprints are the set's; `UserError` if not."""
     splits = []
     for part, fingerprint in known.fingerprints.items():
@@ -67,17 +77,14 @@ def trusted(known: CifarSet, found: Found) -> tuple[Split, Split]:
     return splits[0], splits[1]
 
 
-def _first_trusted(known: CifarSet, folder: Path) -> tuple[Split, Split]:
-    reasons = []
-    for found in find_unpacked(folder, known.layouts):
-        try:
-            return trusted(known, found)
-        except UserError as error:
-            reasons.append(str(error))
-    raise UserError("; ".join(reasons) or f"{folder}: no layout of {known.name} in it")
+def _first_trusted(known: CifarSet, folder: Path) -> Splits:
+    splits, reasons = _first(partial(trusted, known, found) for found in find_unpacked(folder, known.layouts))
+    if splits is None:
+        raise UserError("; ".join(reasons) or f"{folder}: no layout of {known.name} in it")
+    return splits
 
 
-def _unpack(known: CifarSet, archive: Path, root: Path) -> tuple[Split, Split]:
+def _unpack(known: CifarSet, archive: Path, root: Path) -> Splits:
     """Unpack an archive into `root/NAME` where that is free and can be written, else read it through a temporary folder."""
     target, making = root / known.name, _making(known, root)
     with contextlib.suppress(OSError), _alone(known, root):  # OSError: a folder that can only be read

@@ -34,6 +34,18 @@ class Preprocessing:
         except PictureError as error:
             raise UserError(f"{path}: not a picture that can be read ({error})") from None
 
+    def read_images(self, paths: Sequence[Path]) -> tuple[Tensor, list[Path], list[str]]:
+        """(uint8 (N, 3, H, W) of the files that are pictures, those files, what is wrong with the others)."""
+        images, readable, complaints = [], [], []
+        for path in paths:
+            try:
+                images.append(self.read_image(path))
+            except UserError as error:
+                complaints.append(str(error))
+            else:
+                readable.append(path)
+        return torch.stack(images) if images else torch.empty(0, 3, *self.size, dtype=torch.uint8), readable, complaints
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as a model file keeps them."""
         return asdict(self)

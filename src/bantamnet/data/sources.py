@@ -42,6 +42,15 @@ def default_data_dir() -> Path:
     return Path(cache).expanduser() / "bantamnet" / "data"
 
 
+def _data_dir(named: Path | None) -> Path:
+    """The folder as named, which must be there (a mistyped one would be made, and filled by a download), or the default one."""
+    if named and not named.is_dir():
+        raise UserError(
+            f"--data-dir {named}: no such folder; make it, or let `bantamnet fetch cifar10 --data-dir {named}` fill it"
+        )
+    return named or default_data_dir()
+
+
 def load_digits(data_dir: Path | None = None) -> tuple[Split, Split]:
     """1,437 training and 360 test images of handwritten digits, 8×8 in 17 greys, each pixel shown as 4×4 in three channels.
 
@@ -68,7 +77,7 @@ SOURCES: dict[str, Source] = {
         num_train=1437,
     ),
     "cifar10": Source(
-        load=lambda data_dir: load_cifar("cifar10", data_dir or default_data_dir()),
+        load=lambda data_dir: load_cifar("cifar10", _data_dir(data_dir)),
         find=lambda data_dir: find_cifar("cifar10", data_dir or default_data_dir()),
         about="60,000 photographs in 10 classes (Krizhevsky 2009)",
         mean=(0.4914, 0.4822, 0.4465),
@@ -77,7 +86,7 @@ SOURCES: dict[str, Source] = {
         num_train=50_000,
     ),
     "cifar100": Source(
-        load=lambda data_dir: load_cifar("cifar100", data_dir or default_data_dir()),
+        load=lambda data_dir: load_cifar("cifar100", _data_dir(data_dir)),
         find=lambda data_dir: find_cifar("cifar100", data_dir or default_data_dir()),
         about="60,000 photographs in 100 classes (Krizhevsky 2009)",
         mean=(0.5071, 0.4865, 0.4409),

@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -82,14 +83,18 @@ def evaluate(
     if split.class_names != classifier.info.class_names:
         raise UserError(f"{path}: its classes ({_few(classifier.info.class_names)}) are not those of {config.data.name}")
     preprocessing = classifier.info.preprocessing
+    precision = classifier.precision
     with join_ranks(pick_device(device)) as ranks:
-        logits = split_logits(classifier.net, split, preprocessing, precision=classifier.precision, tta=average, ranks=ranks)
+        advance = _scoring(listener if listener and ranks.main else Listener(), len(split), ranks.size)
+        logits = split_logits(
+            classifier.net, split, preprocessing, precision=precision, tta=average, ranks=ranks, advance=advance
+        )
     figures = {
         "model": str(path),
         "data": config.data.name,
         "split": split_name,
         **average.figures(),
-        "precision": classifier.precision,
+        "precision": precision,
         **score(logits, split.labels),
         "per_class": per_class(logits, split.labels, split.class_names),
         "chosen": classifier.info.chosen,
@@ -105,6 +110,19 @@ def evaluate(
         except WriteError as error:
             warnings.warn(f"this look at the test images could not be written down: {error}", stacklevel=2)
     return figures
+
+
+def _scoring(listener: Listener, num: int, num_ranks: int) -> Callable[[int], None]:
+    """Tells the listener how far this rank, and so all of them, have come."""
+    done = 0
+
+    def advance(scored: int) -> None:
+        nonlocal done
+        done = min(num, done + scored * num_ranks)
+        listener.progress(done, num, "scoring images")
+
+    listener.progress(0, num, "scoring images")
+    return advance
 
 
 def moved(config: Known, data: str | None) -> Known:

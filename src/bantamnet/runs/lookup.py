@@ -170,5 +170,5 @@ def copy_recipe(name: str, to: Path) -> Path:
     try:
         to.write_text((RECIPES / f"{name}.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     except OSError as error:
-        raise UserError(f"cannot write {to}: {error}") from None
+        raise UserError(f"cannot write {to}: {error.strerror or error}") from None
     return to

@@ -66,7 +66,8 @@ def _poisson(photons: float, device: torch.device) -> Tensor:
     """float64 (256, counts): value + P(count ≤ k) for a mean of value / 255 · photons, up to ten standard deviations."""
     values = torch.arange(256, dtype=torch.float64)[:, None]
     counts = torch.arange(int(photons + 10 * photons**0.5 + 10), dtype=torch.float64)
-    return (values + torch.special.gammaincc(counts + 1, values / 255 * photons)).to(device)
+    below: Tensor = torch.special.gammaincc(counts + 1, values / 255 * photons)
+    return (values + below).to(device)
 
 
 @arguments

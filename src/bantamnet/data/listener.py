@@ -17,14 +17,14 @@ class Listener:
         """A line about the data."""
 
     def progress(self, done: int, total: int) -> None:
-        """`done` of `total` pictures are decoded; the first call has `done` 0, the last one `total`."""
+        """`done` of `total` pictures are through; the first call has `done` 0, the last one `total`."""
 
 
 class ConsoleListener(Listener):
-    """Prints lines, and a bar on a terminal; `stopped` may ask to leave off (raises `KeyboardInterrupt`)."""
+    """Prints lines, and a bar called `what` on a terminal; `stopped` may ask to leave off (raises `KeyboardInterrupt`)."""
 
-    def __init__(self, console: Console, stopped: Callable[[], bool] = lambda: False) -> None:
-        self.console, self.stopped = console, stopped
+    def __init__(self, console: Console, stopped: Callable[[], bool] = lambda: False, what: str = "decoding pictures") -> None:
+        self.console, self.stopped, self.what = console, stopped, what
         self.bar: Progress | None = None
         self.last_word = 0.0
 
@@ -44,13 +44,13 @@ class ConsoleListener(Listener):
                     TimeRemainingColumn(),
                 )
                 self.bar = Progress(*columns, console=self.console, transient=True)
-                self.task = self.bar.add_task("decoding pictures", total=total)
+                self.task = self.bar.add_task(self.what, total=total)
                 self.bar.start()
         if self.bar:
             self.bar.update(self.task, completed=done)
         elif time.monotonic() - self.last_word > QUIET_SECONDS:
             self.last_word = time.monotonic()
-            self.tell(f"decoding pictures: {done:,} of {total:,}")
+            self.tell(f"{self.what}: {done:,} of {total:,}")
         if self.bar and (done == total or self.stopped()):
             self.bar.stop()
             self.bar = None

@@ -1,6 +1,5 @@
 """Official shifted test sets of CIFAR that lie in the data folder, and labels that follow a model's class order."""
 
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -79,17 +78,24 @@ class Corrupted:
     def clean(self, root: Path) -> Split | None:
         """The plain test images in the files' order, from what lies in the data folder, or None.
 
-        The project keeps sets in an order of its own, so a file is read in its own order, and it is taken only where all its
-        labels come in the order of these.
+        The project keeps sets in an order of its own, by content; so a file is read again in its own order, and taken where its
+        labels come in the order of these. The authors' layouts have the order that the corrupted images were made in: raises
+        `UserError` where these labels follow another, and so are not those of the images beside them.
         """
         known: CifarSet = CIFARS[self.known.clean]
         for found in find_unpacked(root, known.layouts):
-            with suppress(UserError):
+            try:
                 fingerprint = trusted(known, found)[1].fingerprint
                 images, labels = found.read("test")
-                if np.array_equal(labels, self.labels.numpy()):
-                    ids = torch.arange(len(labels))
-                    return Split(torch.from_numpy(images), self.labels, ids, known.class_names, fingerprint)
+            except UserError:
+                continue
+            if np.array_equal(labels, self.labels.numpy()):
+                ids = torch.arange(len(labels))
+                return Split(torch.from_numpy(images), self.labels, ids, known.class_names, fingerprint)
+            if found.kind != "parquet":
+                raise _damaged(
+                    self.folder / "labels.npy", f"its labels are not in the order of the test images in {found.folder}"
+                )
         return None
 
 

@@ -3,7 +3,7 @@
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from torch import Tensor
 from bantamnet.config import Imported, RunConfig, Tta
 from bantamnet.data.corruptions.table import CORRUPTIONS, LEFT_OUT
 from bantamnet.data.listener import Listener
+from bantamnet.data.sources import Source, find_source
 from bantamnet.data.split import Split
-from bantamnet.errors import UserError, WriteError
+from bantamnet.errors import WriteError
 from bantamnet.evaluate.classifier import Classifier
 from bantamnet.evaluate.logits import batch_logits, split_logits
 from bantamnet.evaluate.metrics import score
@@ -69,12 +70,8 @@ def score_shift(
             listener.progress(done, total)
         clean = scored.pop(0) if plan.clean else None
         plain = _told(clean[1], "the same images") if clean else _stored(classifier, average)
-        if plain is None:
-            try:
-                test = load_splits(config, data_dir, listener)["test"]
-                plain = _told(score(logits(test, None, ViewAverage(tta)), test.labels), "all test images")
-            except UserError as error:
-                listener.tell(f"no clean figure to compare with: {error}")
+        if plain is None and (test := _test_images(config, data_dir, listener)):
+            plain = _told(score(logits(test, None, ViewAverage(tta)), test.labels), "all test images")
     facts = {
         "model": str(path),
         "data": config.data.name,
@@ -166,6 +163,15 @@ def _stored(classifier: Classifier, average: ViewAverage) -> Facts | None:
     return None
 
 
+def _test_images(config: RunConfig | Imported, data_dir: Path | None, listener: Listener) -> Split | None:
+    """The plain test images of the model's own data, or None where they would have to be downloaded."""
+    source = find_source(config.data.name)
+    if isinstance(source, Source) and source.find and not source.find(data_dir):
+        listener.tell(f"no clean figure to compare with: {config.data.name} is not in the data folder")
+        return None
+    return load_splits(config, data_dir, listener)["test"]
+
+
 def expected_seconds(classifier: Classifier, plan: ShiftPlan, tta: Tta) -> float:
     """Of an image in one cell, on average: a pass of the net, and its corruption where it is generated."""
     split = plan.cells[0].split
@@ -191,8 +197,12 @@ def what_is_scored(plan: ShiftPlan) -> str:
     images = len(plan.cells[0].split)
     of = f"{images:,} of {plan.num_all:,} images" if images < plan.num_all else f"{images:,} images"
     if plan.corruptions:
-        of = f"{len(plan.corruptions)} corruptions × {len(plan.request.severities)} severities × {of}"
+        of = f"{_count(plan.corruptions, 'corruption', 's')} × {_count(plan.request.severities, 'severit', 'ies', 'y')} × {of}"
     return f"{plan.request.shift}: {of} ({plan.source})"
+
+
+def _count(things: Sequence[object], word: str, several: str, one: str = "") -> str:
+    return f"{len(things)} {word}{one if len(things) == 1 else several}"
 
 
 def _clock(seconds: float) -> str:

@@ -219,6 +219,8 @@ def test_official_files_are_scored_with_their_own_labels(
         for cell in row["severities"]:
             stored = np.load(tmp_path / "CIFAR-10-C" / f"{row['corruption']}.npy")[20 * (cell["severity"] - 1) :][:20]
             assert cell["correct"] == right(classifier, torch.from_numpy(stored).permute(0, 3, 1, 2), targets).sum()
+    plan = plan_shift(ShiftRequest("cifar10-c"), classifier.info, tiny("data.name=cifar10"), tmp_path)
+    assert plan.clean and all(torch.equal(split.labels, targets) for split in (plan.clean, *(cell.split for cell in plan.cells)))
     assert facts["clean"]["of"] == "the same images"
     assert facts["clean"]["correct"] == right(classifier, torch.from_numpy(images), targets).sum()
     code, out, err = run_command("evaluate", model, "--shift", "cifar10-c", "--data-dir", tmp_path, "--all", "--json")

@@ -17,6 +17,7 @@ from torch import Tensor
 import bantamnet
 from bantamnet.data import cifar, shifted
 from bantamnet.data.corruptions.table import BENCHMARK, CORRUPTIONS, corrupt
+from bantamnet.data.layouts import find_archives
 from bantamnet.data.preprocess import Preprocessing
 from bantamnet.data.sources import load_digits
 from bantamnet.data.split import hold_out
@@ -268,6 +269,15 @@ def test_cifar10_1_is_scored_whole(run_command: Run, tmp_path: Path) -> None:
     assert facts["figures"]["correct"] == found.sum() and facts["images"] == 2000
     assert facts["clean"] is None and facts["drop_points"] is None and "no clean figure" in err, "no CIFAR-10 lies there"
     assert not (tmp_path / "shift.json").exists(), "a model file without a run leaves nothing behind"
+
+
+def test_no_shifted_set_is_taken_for_the_plain_one(tmp_path: Path) -> None:
+    for name in ("CIFAR-10-C.tar", "cifar10c.tar.gz", "cifar-10.1.tar", "cifar-10-python.tar.gz", "cifar-10-copy.tar.gz"):
+        (tmp_path / name).touch()
+    for name in ("CIFAR-100-C.tar", "cifar-100-binary.tar.gz"):
+        (tmp_path / name).touch()
+    found = {name: [path.name for path in find_archives(tmp_path, known.layouts)] for name, known in cifar.CIFARS.items()}
+    assert found == {"cifar10": ["cifar-10-copy.tar.gz", "cifar-10-python.tar.gz"], "cifar100": ["cifar-100-binary.tar.gz"]}
 
 
 def damage(folder: Path, how: str) -> None:

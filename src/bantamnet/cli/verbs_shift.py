@@ -48,7 +48,7 @@ def evaluate_shift(
     """Plan, draw, score, tell."""
     from bantamnet.config.data import is_path
     from bantamnet.configfile import validate_origin
-    from bantamnet.data.listener import ConsoleListener
+    from bantamnet.data.listener import ConsoleListener, Listener
     from bantamnet.evaluate.classifier import load_classifier
     from bantamnet.evaluate.scoring import moved
     from bantamnet.evaluate.shift import score_shift
@@ -70,15 +70,16 @@ def evaluate_shift(
     config = moved(validate_origin(info.config, str(model)), data)
     if shift == "corruptions" and not is_path(config.data.name):
         require("data", config.data.name, info.config, str(model))
-    console = show.console(stderr=True)
-    plan = plan_shift(request, info, config, data_dir, ConsoleListener(console))
-    if picture and is_main_process():
+    console, main = show.console(stderr=True), is_main_process()
+    plan = plan_shift(request, info, config, data_dir, ConsoleListener(console) if main else None)
+    if picture and main:
         write_shift_sheet(plan, picture)
     views = chosen_tta(tta[0], info.config, tta[1], tta[2]).tta
-    facts = score_shift(model, classifier, plan, config, views, data_dir, ConsoleListener(console, what="scoring images"))
+    listener = ConsoleListener(console, what="scoring images") if main else Listener()
+    facts = score_shift(model, classifier, plan, config, views, data_dir, listener)
     if picture:
         facts["picture"] = str(picture)
-    if is_main_process():
+    if main:
         show.either(json, facts, shifted)
 
 

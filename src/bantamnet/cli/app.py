@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bantamnet.cli import show, verdicts
+from bantamnet.cli import show, verbs_shift, verdicts
 from bantamnet.cli.verbs_bench import bench_app
 from bantamnet.errors import UserError
 
@@ -165,18 +165,31 @@ def evaluate(
     tta_average: TtaAverage = None,
     tta_below: TtaBelow = None,
     data: DataOption = None,
+    shift: verbs_shift.Shift = None,
+    corruptions: verbs_shift.Corruptions = None,
+    severities: verbs_shift.Severities = None,
+    images: verbs_shift.Images = None,
+    everything: verbs_shift.Everything = False,
+    picture: verbs_shift.Picture = None,
     use: Use = None,
     data_dir: DataDir = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Score a model on a split of the data it was trained for."""
+    """Score a model on a split of the data it was trained for, or on shifted data."""
     from bantamnet.data.listener import ConsoleListener
     from bantamnet.evaluate.scoring import evaluate as score_model
     from bantamnet.runtime import is_main_process
 
     run_own_code(use)
     place, listener = named_data(data) if data else None, ConsoleListener(show.console(stderr=True))
+    if shift:
+        asked = (split, corruptions, severities, images, everything, picture)
+        verbs_shift.evaluate_shift(model, shift, *asked, (tta, tta_average, tta_below), place, data_dir, device, json)
+        return
+    verbs_shift.refuse_without_shift(
+        corruptions=corruptions, severities=severities, images=images, all=everything, picture=picture
+    )
     figures = score_model(
         model, split, tta, data_dir, device, tta_average=tta_average, tta_below=tta_below, data=place, listener=listener
     )

@@ -33,6 +33,9 @@ _CIFAR100_NAMES = tuple(
     """.split()  # noqa: SIM905
 )
 
+_PLAIN = r"(?!\d|\.1|[-_ ]?c(?![a-z]))"
+"""No further digit, and none of the shifted sets: CIFAR-10.1, CIFAR-10-C."""
+
 CIFAR10 = CifarSet(
     name="cifar10",
     class_names=_CIFAR10_NAMES,
@@ -41,7 +44,7 @@ CIFAR10 = CifarSet(
         "test": "325704b01eb92e1e2a6215ae6a916bb7db7de054af0c496be1c7be2e0fcfbf5f",
     },
     layouts=Layouts(
-        folder_names=r"cifar[-_ ]?10(?!\d)",
+        folder_names=r"cifar[-_ ]?10" + _PLAIN,
         num_classes=10,
         num_images={"train": 50_000, "test": 10_000},
         binary={"train": tuple(f"data_batch_{number}.bin" for number in range(1, 6)), "test": ("test_batch.bin",)},
@@ -91,7 +94,7 @@ CIFAR100 = CifarSet(
         "test": "381b7d98ce1e9b98232a8df0db0a22992654c39ff2433270656ab8ace5a45e65",
     },
     layouts=Layouts(
-        folder_names=r"cifar[-_ ]?100(?!\d)",
+        folder_names=r"cifar[-_ ]?100" + _PLAIN,
         num_classes=100,
         num_images={"train": 50_000, "test": 10_000},
         binary={"train": ("train.bin",), "test": ("test.bin",)},

@@ -67,6 +67,33 @@ class FolderSource:
 
     def read(self, keys: Data, listener: Listener) -> FolderData:
         """Decode, or read what was decoded before, and split; raises `BadPicturesError` unless bad ones are to be skipped."""
+        pictures, bad = self._decoded(keys, listener)
+        parts, rows = {}, {}
+        for part in self.listing.parts:
+            parts[part], rows[part] = _part(self.listing, pictures, part, _mapped(pictures, keys))
+        splits, where = _with_test(parts, rows, keys, listener)
+        for name, split in splits.items():
+            listener.tell(f"{self.root}: {name} {class_counts(split)}")
+        return FolderData(
+            splits=splits,
+            listing=self.listing,
+            origins={name: pictures.files[rows] for name, rows in where.items()},
+            original_sizes={name: pictures.sizes[rows] for name, rows in where.items()},
+            bad=bad,
+        )
+
+    def scored(self, keys: Data, listener: Listener) -> Split:
+        """All pictures, or those of its test folder where it has parts, to be scored and never trained on."""
+        pictures, _ = self._decoded(keys, listener)
+        part = WHOLE if WHOLE in self.listing.parts else "test"
+        if part not in self.listing.parts:
+            raise UserError(f"{self.root} has train and no test folder; name a folder of CLASS folders, or add a test folder")
+        split = _part(self.listing, pictures, part, _mapped(pictures, keys))[0]
+        listener.tell(f"{self.root}: {class_counts(split)}")
+        return split
+
+    def _decoded(self, keys: Data, listener: Listener) -> tuple[Decoded, list[tuple[str, str]]]:
+        """The pictures, and (path, why) of those left out; raises `BadPicturesError` unless these are to be skipped."""
         listing = self.listing
         for line in listing.ignored:
             listener.tell(f"{self.root}: {line}")
@@ -76,20 +103,12 @@ class FolderSource:
             raise BadPicturesError(self.root, bad, len(listing.files))
         if bad:
             listener.tell(f"{self.root}: skipped {len(bad):,} of {len(listing.files):,} pictures that cannot be read")
-        mapped = keys.keep == "map" or (keys.keep == "auto" and pictures.pixels.nbytes > memory_limit())
-        parts, rows = {}, {}
-        for part in listing.parts:
-            parts[part], rows[part] = _part(listing, pictures, part, mapped)
-        splits, where = _with_test(parts, rows, keys, listener)
-        for name, split in splits.items():
-            listener.tell(f"{self.root}: {name} {class_counts(split)}")
-        return FolderData(
-            splits=splits,
-            listing=listing,
-            origins={name: pictures.files[rows] for name, rows in where.items()},
-            original_sizes={name: pictures.sizes[rows] for name, rows in where.items()},
-            bad=bad,
-        )
+        return pictures, bad
+
+
+def _mapped(pictures: Decoded, keys: Data) -> bool:
+    """Whether pixels stay in their file."""
+    return keys.keep == "map" or (keys.keep == "auto" and pictures.pixels.nbytes > memory_limit())
 
 
 def _part(listing: Listing, pictures: Decoded, part: str, mapped: bool) -> tuple[Split, np.ndarray]:

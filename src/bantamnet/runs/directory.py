@@ -70,6 +70,16 @@ class RunDirectory:
         """Final figures."""
         write_bytes(self.path / "summary.json", (json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode())
 
+    def shifts(self) -> dict[str, dict[str, Any]]:
+        """The last figures on each kind of shifted data, by its name; see `evaluate --shift`."""
+        path = self.path / "shift.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    def write_shift(self, facts: dict[str, Any]) -> None:
+        """Figures on shifted data, in the place of earlier ones on the same kind."""
+        kept = {**self.shifts(), facts["shift"]: facts}
+        write_bytes(self.path / "shift.json", (json.dumps(kept, indent=2, ensure_ascii=False) + "\n").encode())
+
     def epochs(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl."""
         return read_lines(self.metrics)

@@ -34,6 +34,7 @@ from bantamnet.audit.model import permuted, same_views
 from bantamnet.data.split import Split
 from bantamnet.errors import UserError
 from bantamnet.runs.directory import RunDirectory, append_line
+from bantamnet.runs.lookup import recipe_names
 from bantamnet.training.train import train
 from conftest import invoke
 
@@ -495,3 +496,65 @@ def test_the_command_tells_findings_and_ends_with_their_code(
 def test_a_subject_must_be_there() -> None:
     with pytest.raises(UserError, match="unknown name 'resnet-varian'"):
         audit("resnet-varian")
+
+
+DOC = (Path(__file__).parents[1] / "docs" / "audit.md").read_text(encoding="utf-8")
+PUBLISHED = {
+    "resnet-variant-as-published": (
+        "augmented-validation error config", "confounded-ablation warning claim", "figure-source error claim",
+        "normalisation error claim", "rate-rises warning config", "single-seed note claim",
+    ),
+    "modified-resnet-as-published": ("figure-source error claim", "single-seed note claim", "test-selection error config"),
+    "improved-resnet-as-published": ("impossible-accuracy error claim", "single-seed note claim", "test-selection note config"),
+    "resnet-small-initial-as-published": ("single-seed note claim", "test-selection error config", "warm-start error claim"),
+    "resnet-small-as-published": (
+        "description warning claim", "description warning claim", "equal-views warning claim", "figure-source error claim",
+        "normalisation error claim", "parameters error claim", "single-seed note claim", "test-selection error config",
+        "warm-start error claim",
+    ),
+    "dreamfire-as-published": (
+        "batch-mean error claim", "description warning claim", "description warning claim", "figure-source error claim",
+        "parameters error claim", "rate-minimum warning config", "single-seed warning claim", "test-selection error config",
+    ),
+}  # fmt: skip
+
+
+def rows_of(block: str) -> list[list[str]]:
+    """The cells of a table of the page, without quotes."""
+    text = DOC.split(f"<!-- {block} -->")[1].split(f"<!-- /{block} -->")[0]
+    return [[cell.strip().strip("`") for cell in line.strip("|").split(" | ")] for line in text.strip().splitlines()[2:]]
+
+
+def found_in(name: str) -> tuple[str, ...]:
+    return tuple(sorted(f"{one.check} {one.severity} {one.read}" for one in audit(name)))
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_published_recipe_gives_exactly_its_faults_and_a_clean_one_none(name: str) -> None:
+    assert found_in(name) == PUBLISHED.get(name, ())
+    assert name.endswith("-as-published") == (name in PUBLISHED)
+
+
+def test_the_page_tells_what_the_audit_finds() -> None:
+    faults: dict[str, list[str]] = {}
+    for recipe_name, fault, check, severity, read in rows_of("FAULTS"):
+        assert fault
+        faults.setdefault(recipe_name, []).append(f"{check} {severity} {read}")
+    assert {recipe_name: tuple(sorted(told)) for recipe_name, told in faults.items()} == {
+        name: found_in(name) for name in recipe_names() if name.endswith("-as-published")
+    }
+
+
+def test_the_page_tells_every_check_and_where_it_reads() -> None:
+    rows = rows_of("CHECKS")
+    assert [row[0] for row in rows] == list(CHECKS)
+    exports = {("unverified-export", "model"), ("unverified-export", "run")}
+    assert {(row[0], read) for row in rows for read in row[2].split(", ")} == {
+        (case.check, case.read) for case in CASES
+    } | exports
+
+
+@pytest.mark.cifar10
+def test_clean_recipes_are_clean_with_their_images_too(cifar_dir: Path) -> None:
+    found = full_audit("resnet8-tiny", data_dir=cifar_dir)
+    assert not found.findings and "duplicates" in found.passed

@@ -34,16 +34,16 @@ def _decimals(value: float) -> int:
 def impossible_claim(claims: Claims) -> Iterator[Finding]:
     """Accuracies that no number of images gives."""
     quoted = [
-        (claims.accuracy, claims.num),
-        *((value, one.num) for one in claims.ablations for value in (one.accuracy, one.against)),
+        ("accuracy", claims.accuracy, claims.num),
+        *(("ablations", value, one.num) for one in claims.ablations for value in (one.accuracy, one.against)),
     ]
-    for percent, num in quoted:
+    for key, percent, num in quoted:
         if percent is not None and num is not None and not is_share(percent, num):
             lower = math.floor(percent * num / 100)
             yield Finding(
                 "impossible-accuracy",
                 "error",
-                f"claims.accuracy: {percent:g}% quoted to {_decimals(percent)} decimals cannot be a count out of {num:,} images: "
+                f"claims.{key}: {percent:g}% quoted to {_decimals(percent)} decimals cannot be a count out of {num:,} images: "
                 f"{lower:,} of them are {100 * lower / num:g}%, {lower + 1:,} are {100 * (lower + 1) / num:g}%",
                 "find out which images it was measured on, and give the count beside the percentage",
                 "claim",
@@ -105,7 +105,7 @@ def description(subject: Subject) -> Iterator[Finding]:
             yield Finding(
                 "description",
                 "warning",
-                f"claims.told: of {key} the report says {', or '.join(readings)}; this config {has}",
+                f"claims.told: of {key} the report says {' / '.join(readings)}; this config {has}",
                 "describe what was run, once, and from its config",
                 "claim",
             )

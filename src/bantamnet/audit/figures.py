@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from bantamnet.audit.claimed import averaged_claim, claimed_source, impossible_claim
-from bantamnet.audit.finding import Finding, NotCheckedError
+from bantamnet.audit.finding import Finding, NotCheckedError, Source
 from bantamnet.audit.subject import Subject
 from bantamnet.evaluate.logits import BATCH
 from bantamnet.evaluate.metrics import score
@@ -23,9 +23,8 @@ def impossible_accuracy(subject: Subject) -> Iterator[Finding]:
     for figure in subject.figures:
         accuracy, num = figure["accuracy"], figure["num"]
         if abs(accuracy * num - figure["correct"]) > 1e-6:
-            yield _impossible(
-                f"{figure['where']}: {figure['split']} accuracy", accuracy, num, f"; {figure['correct']:,} are right"
-            )
+            told: tuple[str, Source] = f"; {figure['correct']:,} are right", "run" if subject.kind == "run" else "model"
+            yield _impossible(f"{figure['where']}: {figure['split']} accuracy", accuracy, num, *told)
     if subject.kind != "run":
         return
     for line in subject.epochs:
@@ -34,13 +33,13 @@ def impossible_accuracy(subject: Subject) -> Iterator[Finding]:
             return
 
 
-def _impossible(what: str, accuracy: float, num: int, told: str = "") -> Finding:
+def _impossible(what: str, accuracy: float, num: int, told: str = "", read: Source = "run") -> Finding:
     return Finding(
         "impossible-accuracy",
         "error",
         f"{what} {100 * accuracy:.10g}% of {num:,} images would be {accuracy * num:.10g} right answers{told}",
         "score again: bantamnet evaluate RUN",
-        "run",
+        read,
     )
 
 
@@ -122,7 +121,7 @@ def _chosen_epoch(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def _elsewhere(where: str, told: str, read: Any = "run") -> Finding:
+def _elsewhere(where: str, told: str, read: Source = "run") -> Finding:
     return Finding("figure-source", "error", f"{where}: {told}", "score the weights that are kept: bantamnet evaluate RUN", read)
 
 

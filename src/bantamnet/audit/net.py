@@ -40,7 +40,8 @@ def batchnorm(subject: Subject) -> Iterator[Finding]:
     splits = subject.splits
     kind = "val" if "val" in splits and config.data.val.source != "test" else "train"
     try:
-        setup, _ = prepare(config.model_copy(update={"init": None}), subject.data_dir, CPU, Ranks(), with_init=False)
+        with torch.random.fork_rng(devices=[]):
+            setup, _ = prepare(config.model_copy(update={"init": None}), subject.data_dir, CPU, Ranks(), with_init=False)
     except UserError as error:
         raise NotCheckedError(str(error)) from None
     renewed = copy.deepcopy(net)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bantamnet.audit.claimed import headline
-from bantamnet.audit.finding import Finding, NotCheckedError
+from bantamnet.audit.finding import Finding, NotCheckedError, Severity, Source
 from bantamnet.audit.subject import Subject
 from bantamnet.config import RunConfig
 from bantamnet.configfile import read_yaml
@@ -34,7 +34,7 @@ def warm_start(subject: Subject) -> Iterator[Finding]:
     yield from _too_good_run(subject)
 
 
-def _finding(evidence: str, fix: str, read: Any, severity: Any = "error") -> Finding:
+def _finding(evidence: str, fix: str, read: Source, severity: Severity = "error") -> Finding:
     return Finding("warm-start", severity, evidence, fix, read)
 
 
@@ -157,14 +157,16 @@ def single_seed(subject: Subject) -> Iterator[Finding]:
 
 def _seeds_beside(path: Path, config: RunConfig) -> set[int]:
     """Seeds of the finished runs in the same folder whose config is otherwise the same."""
-    wanted = _setting(config.dump())
+    wanted, named = _setting(config.dump()), f"name: {config.name}\n"
     seeds: set[int] = set()
     for other in sorted(path.resolve().parent.glob("*/config.yaml")):
         if not (other.parent / "summary.json").is_file():
             continue
         try:
+            if named not in other.read_text(encoding="utf-8"):  # most of a folder of many runs need not be parsed
+                continue
             tree = read_yaml(other)
-        except UserError:
+        except (OSError, ValueError):
             continue
         if _setting(tree) == wanted:
             seeds.add(tree["seed"])

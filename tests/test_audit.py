@@ -439,7 +439,8 @@ def test_near_duplicates_are_those_of_a_plain_comparison_of_all_pairs() -> None:
     rng = np.random.default_rng(4)
     train = np.stack([noise_picture(number) for number in range(40)])
     test = np.stack([*(noise_picture(100 + number) for number in range(8)), *(other_light(train[n]) for n in (3, 17)), train[5]])
-    spoilt = (train[30:35] + rng.normal(0, [[[[5]]], [[[15]]], [[[25]]], [[[35]]], [[[60]]]], train[30:35].shape)).clip(0, 255)
+    noise = rng.normal(0, 1, (10, 32, 32, 3)) * np.arange(4, 24, 2).reshape(10, 1, 1, 1)
+    spoilt = (train[30:40] + noise).clip(0, 255)
     test = np.concatenate([test, spoilt.astype(np.uint8), np.full((1, 32, 32, 3), 90, np.uint8)])
 
     def split(pictures: np.ndarray) -> Split:
@@ -456,7 +457,7 @@ def test_near_duplicates_are_those_of_a_plain_comparison_of_all_pairs() -> None:
         best = max((max(correlation(picture, other), correlation(picture, other[:, ::-1])), n) for n, other in enumerate(train))
         if best[0] >= 0.95:
             wanted[row] = best[1]
-    assert {3, 17, 5} < set(wanted.values()) and len(wanted) < 10
+    assert {3, 17, 5} < set(wanted.values()) and 6 < len(wanted) < 13, "some of the noisy ones on either side"
     assert {row: number for number, row in near_pairs(split(train), split(test))} == wanted
 
 

@@ -45,7 +45,18 @@ class Figure:
     width: Literal["third", "half", "whole"] = "whole"
 
 
-Block = Text | Code | Table | Figure
+@dataclass(frozen=True)
+class Finding:
+    """What an audit found: how grave, which check, the numbers, what to do, where it was read."""
+
+    severity: str
+    check: str
+    evidence: str
+    fix: str
+    read: str
+
+
+Block = Text | Code | Table | Figure | Finding
 
 
 @dataclass(frozen=True)

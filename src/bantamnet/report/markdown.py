@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from bantamnet.report.blocks import Block, Code, Figure, Section, Table, Text
+from bantamnet.report.blocks import Block, Code, Figure, Finding, Section, Table, Text
 
 
 def markdown(title: str, lead: Sequence[Block], sections: Sequence[Section], foot: str) -> str:
@@ -27,6 +27,8 @@ def _block(block: Block) -> str:
         return f"{fence}\n{block.text}\n{fence}"
     if isinstance(block, Figure):
         return f"*Figure in report.html: {plain(block.caption)}*"
+    if isinstance(block, Finding):
+        return f"- **{plain(block.severity)}** {plain(block.check)}: {plain(block.evidence)} Fix: {plain(block.fix)}"
     return _table(block)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from string import Template
 
-from bantamnet.report.blocks import Block, Code, Figure, Section, Table, Text
+from bantamnet.report.blocks import Block, Code, Figure, Finding, Section, Table, Text
 from bantamnet.report.markup import Markup, element, join
 
 LONG = 40
@@ -44,6 +44,10 @@ def render(block: Block, beside: bool = False) -> Markup:
     if isinstance(block, Figure):
         style = f"{block.width} gallery" if "<img" in block.markup else block.width
         return element("figure", block.markup, element("figcaption", block.caption), class_=style)
+    if isinstance(block, Finding):
+        head = element("p", element("strong", block.severity), " · ", block.check, element("span", f" · read in {block.read}", class_="note"))
+        said = [element("p", block.evidence), element("p", f"→ {block.fix}", class_="fix")]
+        return element("div", head, said, class_=f"finding {block.severity}")
     small = beside and len(block.rows) <= 24 and not block.folded
     shown = element("div", _table(block), class_=f"scroll table{' beside' if small else ''}", tabindex="0")
     return element("details", element("summary", block.folded), shown) if block.folded else shown

@@ -1,0 +1,25 @@
+"""What the audit found."""
+
+from bantamnet.audit import SEVERITIES, Audit
+from bantamnet.report.blocks import Block, Finding, Section, Text
+from bantamnet.report.words import count
+
+
+def audit_section(audit: Audit) -> Section:
+    """Every finding with its evidence and its fix, what passed, what could not be checked."""
+    blocks: list[Block] = [Finding(found.severity, found.check, found.evidence, found.fix, found.read) for found in audit.findings]
+    if not audit.findings:
+        blocks.append(Text("No fault was found.", "note"))
+    if audit.passed:
+        blocks.append(Text(f"Passed ({len(audit.passed)}): {', '.join(audit.passed)}.", "note"))
+    blocks += [Text(f"Not checked: {left.check} ({left.why}).", "note") for left in audit.unchecked]
+    return Section("audit", "The audit's findings", blocks)
+
+
+def verdict(audit: Audit) -> tuple[str, str]:
+    """(good, warn or bad; how many findings of each severity)."""
+    num = {severity: sum(1 for _ in audit.of(severity)) for severity in SEVERITIES}
+    found = [count(number, severity) for severity, number in num.items() if number]
+    style = "bad" if num["error"] else "warn" if num["warning"] else "good"
+    checked = len(audit.passed) + len({finding.check for finding in audit.findings})
+    return style, f"audit: {', '.join(found)}" if found else f"audit: {count(checked, 'check')} passed"

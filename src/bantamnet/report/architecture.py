@@ -6,10 +6,23 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from bantamnet.models.blocks import Block
+from bantamnet.models.blocks import Block, SqueezeExcite
 from bantamnet.models.summary import Layer
 from bantamnet.report.markup import Markup, element
 from bantamnet.report.svg import drawing
+
+BOX_WIDTH, BOX_HEIGHT, GAP = 190.0, 24.0, 12.0
+WORDS = {
+    "AdaptiveAvgPool2d": "mean over pixels",
+    "BatchNorm2d": "BatchNorm",
+    "Conv2d": "convolution",
+    "PadShortcut": "zeros for new channels",
+    "PoolPadShortcut": "mean, zeros for new channels",
+    "SqueezeExcite": "squeeze and excitation",
+    "StochasticDepth": "stochastic depth",
+    "ThinStrided": "convolution",
+}
+"""Kinds of layers as people call them."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +55,7 @@ def _stage(key: str, layers: list[Layer]) -> Stage:
     if blocks:
         about = f"{blocks} block{'s' if blocks > 1 else ''}"
     else:
-        about = {"AdaptiveAvgPool2d": "mean over pixels", "Conv2d": "convolution", "ThinStrided": "convolution"}.get(main.kind, main.kind)
+        about = WORDS.get(main.kind, main.kind)
     last = next((layer for layer in reversed(layers) if layer.shape), layers[-1])
     return Stage(name, about, last.shape, sum(layer.params for layer in layers), sum(layer.macs for layer in layers))
 
@@ -79,7 +92,10 @@ def net_drawing(layers: list[Layer], size: tuple[int, int], name: str) -> Markup
             for row, (style, words) in enumerate(lines)
         ]
     return element(
-        "div", drawing(f"Architecture of {name}", drawn, width=width, height=base + 72, class_="net"), class_="scroll", tabindex="0"
+        "div",
+        drawing(f"Architecture of {name}", drawn, width=width, height=base + 72, class_="net"),
+        class_="scroll",
+        tabindex="0",
     )
 
 
@@ -89,41 +105,41 @@ def block_drawing(net: nn.Module) -> tuple[Markup, str] | None:
     if not blocks:
         return None
     name, block = next(((n, b) for n, b in blocks if not isinstance(b.shortcut, nn.Identity)), blocks[0])
-    main = [_words(module) for module in _leaves(block.before) + _leaves(block.residual)]
+    before = [_words(module) for module in _leaves(block.before)]
+    main = before + [_words(module) for module in _leaves(block.residual)]
     aside = [_words(module) for module in _leaves(block.shortcut)] or ["identity"]
     after = [_words(module) for module in _leaves(block.act)]
-    wide, high, gap = 190.0, 24.0, 12.0
-    left, top = 12.0, 26.0
-    drawn: list[Markup] = [element("text", "in", x=left + wide / 2, y=12, class_="tick", text_anchor="middle")]
-    bottom = top + len(main) * (high + gap)
+    left, top, row = 12.0, 26.0, BOX_HEIGHT + GAP
+    centre, right = left + BOX_WIDTH / 2, left + BOX_WIDTH + 24
+    drawn: list[Markup] = [element("text", "in", x=centre, y=12, class_="tick", text_anchor="middle")]
     for index, words in enumerate(main):
-        y = top + index * (high + gap)
-        drawn += [*_box(left, y, wide, high, words), _down(left + wide / 2, y - gap, y)]
-    right = left + wide + 24
-    between = (top + bottom - gap) / 2 - len(aside) * (high + gap) / 2 + gap / 2
+        drawn += [*_box(left, top + index * row, words), _down(centre, top + index * row - GAP, top + index * row)]
+    plus = top + len(main) * row + 10
+    leaves = top - GAP + 1 + (len(before) * row if block.shares_before else 0)  # where the shortcut leaves the branch
+    begin = max(leaves + GAP, (leaves + plus - len(aside) * row) / 2)
+    end, middle = begin + len(aside) * row - GAP, right + BOX_WIDTH / 2
     for index, words in enumerate(aside):
-        drawn += _box(right, between + index * (high + gap), 170.0, high, words)
-    middle = right + 85.0
+        drawn += _box(right, begin + index * row, words)
     drawn += [
-        element("path", d=f"M{left + wide / 2:.1f} {top - gap + 1:.1f}H{middle:.1f}V{between:.1f}", class_="arrow"),
-        element("path", d=f"M{middle:.1f} {between + len(aside) * (high + gap) - gap:.1f}V{bottom + 10:.1f}H{left + wide / 2 + 12:.1f}l5 -3.5m-5 3.5l5 3.5", class_="arrow"),
-        _down(left + wide / 2, bottom - gap, bottom),
-        element("circle", cx=left + wide / 2, cy=bottom + 10, r=10, class_="plus"),
-        element("text", "+", x=left + wide / 2, y=bottom + 15, class_="name", text_anchor="middle"),
-    ]  # fmt: skip
-    y = bottom + 20 + gap
+        element("path", d=f"M{centre:.1f} {leaves:.1f}H{middle:.1f}V{begin:.1f}", class_="arrow"),
+        element("path", d=f"M{middle:.1f} {end:.1f}V{plus:.1f}H{centre + 12:.1f}l5 -3.5m-5 3.5l5 3.5", class_="arrow"),
+        _down(centre, plus - 10 - GAP, plus - 10),
+        element("circle", cx=centre, cy=plus, r=10, class_="plus"),
+        element("text", "+", x=centre, y=plus + 5, class_="name", text_anchor="middle"),
+    ]
+    y = plus + 10 + GAP
     for words in after:
-        drawn += [_down(left + wide / 2, y - gap, y), *_box(left, y, wide, high, words)]
-        y += high + gap
-    drawn += [_down(left + wide / 2, y - gap, y), element("text", "out", x=left + wide / 2, y=y + 12, class_="tick", text_anchor="middle")]
-    return drawing(f"The block {name}", drawn, width=right + 182, height=y + 18, class_="block"), name
+        drawn += [_down(centre, y - GAP, y), *_box(left, y, words)]
+        y += row
+    drawn += [_down(centre, y - GAP, y), element("text", "out", x=centre, y=y + 12, class_="tick", text_anchor="middle")]
+    return drawing(f"The block {name}", drawn, width=right + BOX_WIDTH + 12, height=y + 18, class_="block"), name
 
 
-def _box(x: float, y: float, width: float, height: float, words: str) -> list[Markup]:
+def _box(x: float, y: float, words: str) -> list[Markup]:
     kind = next((k for k in ("conv", "BatchNorm") if words.startswith(k)), "other")
     return [
-        element("rect", x=x, y=y, width=width, height=height, rx=4, class_=f"op {kind.lower()}"),
-        element("text", words, x=x + width / 2, y=y + height / 2 + 4, class_="tick", text_anchor="middle"),
+        element("rect", x=x, y=y, width=BOX_WIDTH, height=BOX_HEIGHT, rx=4, class_=f"op {kind.lower()}"),
+        element("text", words, x=x + BOX_WIDTH / 2, y=y + BOX_HEIGHT / 2 + 4, class_="tick", text_anchor="middle"),
     ]
 
 
@@ -132,18 +148,17 @@ def _down(x: float, y: float, end: float) -> Markup:
 
 
 def _leaves(module: nn.Module | None) -> list[nn.Module]:
-    if module is None:
+    """What is gone through one after another; squeeze-and-excitation is one thing, and the identity none."""
+    if module is None or isinstance(module, nn.Identity):
         return []
-    inside = list(module.children())
-    return [leaf for child in inside for leaf in _leaves(child)] if inside else [] if isinstance(module, nn.Identity) else [module]
+    inside = [] if isinstance(module, SqueezeExcite) else list(module.children())
+    return [leaf for child in inside for leaf in _leaves(child)] if inside else [module]
 
 
 def _words(module: nn.Module) -> str:
     if isinstance(module, nn.Conv2d):
-        kernel, stride = module.kernel_size, module.stride[0]
-        return f"conv {kernel[0]}×{kernel[1]}{f', stride {stride}' if stride > 1 else ''}, {module.in_channels} → {module.out_channels}"
-    if isinstance(module, nn.BatchNorm2d):
-        return "BatchNorm"
+        stride = f", stride {module.stride[0]}" if module.stride[0] > 1 else ""
+        return f"conv {module.kernel_size[0]}×{module.kernel_size[1]}{stride}, {module.in_channels} → {module.out_channels}"
     if isinstance(module, nn.Dropout):
         return f"dropout {module.p:g}"
-    return type(module).__name__
+    return WORDS.get(type(module).__name__, type(module).__name__)

@@ -9,15 +9,21 @@ from bantamnet.report.words import count, duration, interval, macs, percent
 LABELS = {
     "clean": "neither test images nor augmented validation images chose the weights or steered the learning rate",
     "final": "trained on all training images and the last weights kept, so that nothing could be chosen by test images",
-    "as published": "repeats a published training with its faults: the images that chose the weights, steered the rate or ended the "
-    "run are test images or augmented ones, so the figure flatters",
+    "as published": "test images, or augmented validation images, chose the weights, steered the rate or ended the run, as in a "
+    "published report; a figure so chosen flatters",
 }
 
 
 def claim_line(facts: RunFacts) -> str:
     """The whole claim of a run in a line."""
     return "; ".join(
-        [f"{facts.name}: {accuracy_words(facts)}", size_words(facts), cost_words(facts), f"seed {facts.config.seed}", facts.summary["label"]]
+        [
+            f"{facts.name}: {accuracy_words(facts)}",
+            size_words(facts),
+            cost_words(facts),
+            f"seed {facts.config.seed}",
+            facts.summary["label"],
+        ]
     )
 
 
@@ -60,7 +66,11 @@ def how_sure(facts: RunFacts) -> list[str]:
 def how_large(facts: RunFacts) -> list[str]:
     """Parameters against the budget, multiply-adds, memory."""
     params, name, budget = facts.summary["parameters"], facts.summary["weight_class"], facts.config.max_parameters
-    held = f"{name} class (at most {WEIGHT_CLASSES[name]:,}), {WEIGHT_CLASSES[name] - params:,} to spare" if name else "over every weight class"
+    held = (
+        f"{name} class (at most {WEIGHT_CLASSES[name]:,}), {WEIGHT_CLASSES[name] - params:,} to spare"
+        if name
+        else "over every weight class"
+    )
     own = f" Budget of the recipe: {budget:,}." if budget and budget != WEIGHT_CLASSES.get(name or "") else ""
     megabytes = params * 4 / 1024**2
     return [
@@ -97,6 +107,6 @@ def how_honest(facts: RunFacts) -> list[str]:
 
 def against_chance(facts: RunFacts) -> str:
     """What guessing would give."""
-    num = len(facts.class_names)
-    nll = facts.test["nll"]
-    return f"guessing one of {num} classes gives {percent(1 / num, 1)} and a loss of {math.log(num):.2f} nats; this net's loss is {nll:.3f}"
+    num, loss = len(facts.class_names), facts.test["nll"]
+    guessing = f"Guessing one of {num} classes gives {percent(1 / num, 1)} and a loss of {math.log(num):.2f} nats"
+    return f"{guessing}; the loss here is {loss:.3f}"

@@ -40,10 +40,14 @@ def curve_figures(facts: RunFacts) -> list[Figure]:
     for key, scale, title, unit in (("loss", 1, "Loss", "loss (nats)"), ("accuracy", 100, "Accuracy", "accuracy (%)")):
         lines = [Line("training", "line1", number, of(f"train_{key}", scale))]
         lines += [Line(scored, "line2", number, of(f"val_{key}", scale))] if has_val else []
-        figures.append(Figure(line_chart(f"{title} over epochs", "epoch", unit, lines, kept), _caption(key, lines, kept), "third"))
+        figures.append(
+            Figure(line_chart(f"{title} over epochs", "epoch", unit, lines, kept), _caption(key, lines, kept), "third")
+        )
     groups = len(epochs[0]["lr"])
     rates = [
-        Line(f"group {index + 1}" if groups > 1 else "rate", f"line{index % 6 + 1}", number, [line["lr"][index] for line in epochs])
+        Line(
+            f"group {index + 1}" if groups > 1 else "rate", f"line{index % 6 + 1}", number, [line["lr"][index] for line in epochs]
+        )
         for index in range(groups)
     ]
     lowest = min(rates[0].values)
@@ -82,7 +86,9 @@ def line_chart(title: str, x_name: str, y_name: str, lines: Sequence[Line], mark
             for epoch, value in zip(line.epochs, line.values, strict=True):
                 if math.isfinite(value):
                     told = element("title", f"{line.name}, epoch {epoch:g}: {value:.4g}")
-                    drawn.append(element("circle", told, cx=frame.x(epoch), cy=frame.y(value), r=radius, class_=f"{line.style} dot"))
+                    drawn.append(
+                        element("circle", told, cx=frame.x(epoch), cy=frame.y(value), r=radius, class_=f"{line.style} dot")
+                    )
     entries = [(line.style, line.name) for line in lines]
     return drawing(title, drawn, legend([*entries, *([("mark", f"kept: epoch {mark}")] if mark is not None else [])]))
 

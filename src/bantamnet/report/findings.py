@@ -7,7 +7,9 @@ from bantamnet.report.words import count
 
 def audit_section(audit: Audit) -> Section:
     """Every finding with its evidence and its fix, what passed, what could not be checked."""
-    blocks: list[Block] = [Finding(found.severity, found.check, found.evidence, found.fix, found.read) for found in audit.findings]
+    blocks: list[Block] = [
+        Finding(found.severity, found.check, found.evidence, found.fix, found.read) for found in audit.findings
+    ]
     if not audit.findings:
         blocks.append(Text("No fault was found.", "note"))
     if audit.passed:

@@ -11,7 +11,7 @@ from torch import Tensor
 from bantamnet.report.markup import Markup, element
 
 AS_IT_IS, SHRUNK = 64, 96
-"""Images of up to so many pixels a side are kept pixel for pixel; larger ones are shrunk to that side, so that a page stays small."""
+"""Images of up to so many pixels a side are kept pixel for pixel; larger ones are shrunk to that, so that a page stays small."""
 
 
 def picture(image: Tensor | np.ndarray, alt: str) -> Markup:

@@ -6,7 +6,7 @@ from bantamnet.report.facts import RunFacts
 from bantamnet.report.findings import verdict
 from bantamnet.report.markup import Markup, element
 from bantamnet.report.small import budget_bar, interval_bar
-from bantamnet.report.words import count, duration, percent
+from bantamnet.report.words import count, duration, interval, percent
 
 STYLES = {"clean": "good", "final": "good", "as published": "warn"}
 
@@ -20,7 +20,7 @@ def head(facts: RunFacts, audit: Audit) -> Markup:
     figure = card(
         "Test accuracy",
         element("div", percent(test["accuracy"]), class_="big"),
-        element("div", f"95% interval {claim.interval(*test['accuracy_95'])}", class_="what"),
+        element("div", f"95% interval {interval(*test['accuracy_95'])}", class_="what"),
         interval_bar(100 * test["accuracy"], low, high, marks),
         element("p", f"{claim.against_chance(facts)}.", class_="note"),
         style="figure-card",

@@ -18,7 +18,9 @@ def element(name: str, *children: object, **attributes: object) -> Markup:
     Floats are written with two places at most, which is a hundredth of a pixel in a drawing.
     """
     written = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{html.escape(_text(value))}"' for key, value in attributes.items() if value is not None
+        f' {key.rstrip("_").replace("_", "-")}="{html.escape(_text(value))}"'
+        for key, value in attributes.items()
+        if value is not None
     )
     if name in VOID and not children:
         return Markup(f"<{name}{written}/>")

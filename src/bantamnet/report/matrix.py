@@ -71,7 +71,9 @@ def matrix_drawing(matrix: Tensor, names: Sequence[str]) -> Markup:
         x, y = left + middle, top - 6
         short, whole = _short(name), element("title", name)
         drawn += [
-            element("text", short, whole, x=left - 6, y=top + middle + text / 3, class_="label", text_anchor="end", font_size=text),
+            element(
+                "text", short, whole, x=left - 6, y=top + middle + text / 3, class_="label", text_anchor="end", font_size=text
+            ),
             element("text", short, whole, x=x, y=y, class_="label", font_size=text, transform=f"rotate(-45 {x:.1f} {y:.1f})"),
         ]
     side = num * cell

@@ -14,13 +14,24 @@ def net_section(facts: RunFacts) -> Section:
     model = facts.layers
     size, name = facts.info.preprocessing.size, facts.config.model.name
     blocks: list[Block] = [
-        Figure(net_drawing(model.layers, size, name), "From the image to the logits; output shapes (channels × height × width) and parameters.")
+        Figure(
+            net_drawing(model.layers, size, name),
+            "From the image to the logits; output shapes (channels × height × width) and parameters.",
+        )
     ]
     if inside := block_drawing(facts.net):
         drawing, block = inside
-        blocks.append(Figure(drawing, f"Inside the block {block}: the branch on the left is added to the shortcut on the right.", "half"))
+        blocks.append(
+            Figure(drawing, f"Inside the block {block}: the branch on the left is added to the shortcut on the right.", "half")
+        )
     table = [
-        [layer.name, layer.kind, "×".join(map(str, layer.shape)), f"{layer.params:,}" if layer.params else "", f"{layer.macs:,}" if layer.macs else ""]
+        [
+            layer.name,
+            layer.kind,
+            "×".join(map(str, layer.shape)),
+            f"{layer.params:,}" if layer.params else "",
+            f"{layer.macs:,}" if layer.macs else "",
+        ]
         for layer in model.layers
     ]
     blocks += [
@@ -33,8 +44,8 @@ def net_section(facts: RunFacts) -> Section:
         ),
         Text(
             f"Trainable {model.trainable:,} of {model.params:,} parameters; {macs(model.macs)} multiply-adds an image of "
-            f"{size[0]}×{size[1]}. One image in fp32: input {model.input_mb:.2f} MB, forward/backward {model.forward_backward_mb:.2f} MB, "
-            f"parameters {model.params_mb:.2f} MB.",
+            f"{size[0]}×{size[1]}. One image in fp32: input {model.input_mb:.2f} MB, forward/backward "
+            f"{model.forward_backward_mb:.2f} MB, parameters {model.params_mb:.2f} MB.",
             "note",
         ),
     ]

@@ -14,7 +14,9 @@ LONG = 40
 def page(title: str, head: Markup, sections: Sequence[Section], foot: str) -> str:
     """A whole page: one file that asks for no other."""
     template = Template(_resource("page.html"))
-    contents = element("nav", [element("a", section.title, href=f"#{section.name}") for section in sections], aria_label="Contents")
+    contents = element(
+        "nav", [element("a", section.title, href=f"#{section.name}") for section in sections], aria_label="Contents"
+    )
     return template.substitute(
         title=element("b", title)[3:-4],
         style=_resource("page.css"),
@@ -45,7 +47,9 @@ def render(block: Block, beside: bool = False) -> Markup:
         style = f"{block.width} gallery" if "<img" in block.markup else block.width
         return element("figure", block.markup, element("figcaption", block.caption), class_=style)
     if isinstance(block, Finding):
-        head = element("p", element("strong", block.severity), " · ", block.check, element("span", f" · read in {block.read}", class_="note"))
+        head = element(
+            "p", element("strong", block.severity), " · ", block.check, element("span", f" · read in {block.read}", class_="note")
+        )
         said = [element("p", block.evidence), element("p", f"→ {block.fix}", class_="fix")]
         return element("div", head, said, class_=f"finding {block.severity}")
     small = beside and len(block.rows) <= 24 and not block.folded

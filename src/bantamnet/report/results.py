@@ -21,10 +21,14 @@ def classes_section(facts: RunFacts) -> Section:
     blocks: list[Block] = []
     if len(names) <= DRAWN:
         numbers = "counts of test images" if len(names) <= NUMBERED else "shaded by share; point at a cell for its count"
-        caption = f"Rows: what the image is. Columns: what the net said. {numbers[0].upper()}{numbers[1:]}; the diagonal is right."
+        caption = (
+            f"Rows: what the image is. Columns: what the net said. {numbers[0].upper()}{numbers[1:]}; the diagonal is right."
+        )
         blocks.append(Figure(matrix_drawing(matrix, names), caption, "half"))
     else:
-        blocks.append(Text(f"A matrix of {len(names):,} classes is too large to draw; the pairs below are its largest entries.", "missing"))
+        blocks.append(
+            Text(f"A matrix of {len(names):,} classes is too large to draw; the pairs below are its largest entries.", "missing")
+        )
     rows = per_class(logits, targets, names)
     measures = ("precision", "recall", "f1")
     mean = [sum(row[key] for row in rows) / len(rows) for key in measures]
@@ -39,7 +43,11 @@ def classes_section(facts: RunFacts) -> Section:
     )
     worst, best = (function(rows, key=lambda row: row["f1"]) for function in (min, max))
     spread = f"Best known: {best['class']} (F1 {percent(best['f1'])}); least: {worst['class']} (F1 {percent(worst['f1'])})."
-    blocks.append(Text(f"{spread} Precision: of the images called so, how many were; recall: of those that were, how many it found.", "note"))
+    blocks.append(
+        Text(
+            f"{spread} Precision: of the images called so, how many were; recall: of those that were, how many it found.", "note"
+        )
+    )
     return Section("classes", "Class by class", blocks)
 
 
@@ -68,6 +76,7 @@ def pairs_section(facts: RunFacts) -> Section:
             [[names[p.true], names[p.said], f"{p.num:,}", percent(p.num / p.of, 1)] for p in pairs],
             frozenset({"images", "of its class"}),
             {"of its class": [p.num / p.of for p in pairs]},
+            folded="As a table" if facts.splits else "",
         )
     )
     return Section("pairs", "Most confused pairs", blocks)
@@ -110,7 +119,11 @@ def mistakes_section(facts: RunFacts) -> Section:
     ]
     if facts.splits:
         tiles = [tile(image, *words) for image, words in zip(_images(facts, worst), told, strict=True)]
-        blocks.append(Figure(grid(tiles), "Test images, the surest mistake first, with the probability of what was said and of what is right."))
+        blocks.append(
+            Figure(
+                grid(tiles), "Test images, the surest mistake first, with the probability of what was said and of what is right."
+            )
+        )
     else:
         ids = facts.predictions["ids"][worst].tolist()
         rows = [[str(number), *words] for number, words in zip(ids, told, strict=True)]

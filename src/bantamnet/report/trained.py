@@ -22,14 +22,17 @@ def curves_section(facts: RunFacts) -> Section:
     speed = sorted(line["images_per_second"] for line in lines)[len(lines) // 2]
     said = (
         f"{count(summary['epochs'], 'epoch')}, {count(summary['steps'], 'step')} of {facts.config.batch_size} images, "
-        f"{duration(summary['seconds'])} ({speed:,.0f} images/s in the median epoch), peak memory {summary['peak_memory_mb']:,.0f} MB."
+        f"{duration(summary['seconds'])} ({speed:,.0f} images/s in the median epoch), peak memory "
+        f"{summary['peak_memory_mb']:,.0f} MB."
     )
     blocks.append(Text(said, "note"))
     if summary.get("stopped_early"):
         blocks.append(Text(f"Stopped early: {summary['stopped_early']['note']}", "note"))
     if budget := summary.get("time_budget"):
         spent = f"{duration(budget['spent_seconds'])} of {duration(budget['budget_seconds'])}"
-        blocks.append(Text(f"A time budget set the number of steps ({spent} spent), so the same command makes another run.", "note"))
+        blocks.append(
+            Text(f"A time budget set the number of steps ({spent} spent), so the same command makes another run.", "note")
+        )
     return Section("curves", "Training", blocks)
 
 
@@ -45,16 +48,26 @@ def samples_section(facts: RunFacts) -> Section:
     split = facts.splits["train"]
     chosen = _one_of_each_class(split.labels)
     plain = split.gather(chosen)
-    shown = [[picture(image, f"training image, {facts.class_names[label]}")] for image, label in zip(plain.numpy(), split.labels[chosen].tolist(), strict=True)]
+    shown = [
+        [picture(image, f"training image, {facts.class_names[label]}")]
+        for image, label in zip(plain.numpy(), split.labels[chosen].tolist(), strict=True)
+    ]
     epochs = min(DRAWS, int(facts.summary["epochs"])) if line else 0
     for epoch in range(epochs):
         augmentation = parse(line, facts.info.preprocessing.mean)
         drawn = augmentation.draw(len(split), config.seed, epoch)
         for row, image in zip(shown, augmentation.apply(plain, rows(drawn, chosen)).numpy(), strict=True):
             row.append(picture(image, f"the same, as in epoch {epoch + 1}"))
-    tiles = [tile(pictures, facts.class_names[label], style="row") for pictures, label in zip(shown, split.labels[chosen].tolist(), strict=True)]
+    tiles = [
+        tile(pictures, facts.class_names[label], style="row")
+        for pictures, label in zip(shown, split.labels[chosen].tolist(), strict=True)
+    ]
     repeated = " (a class that is drawn several times an epoch sees more)" if config.data.balance == "sampler" else ""
-    caption = f"The image as it is, then as epochs 1 to {epochs} saw it{repeated}." if epochs else "Training images; nothing changes them."
+    caption = (
+        f"The image as it is, then as epochs 1 to {epochs} saw it{repeated}."
+        if epochs
+        else "Training images; nothing changes them."
+    )
     return Section("samples", "What the net saw", [*blocks, Shown(grid(tiles, "samples"), caption)])
 
 
@@ -75,7 +88,11 @@ def claims_section(facts: RunFacts) -> Section | None:
         ["measured on", claims.measured_on or "–", f"{test['num']:,} test images ({facts.summary['label']})"],
         ["parameters", f"{claims.parameters:,}" if claims.parameters else "–", f"{params:,}"],
         ["optimiser", claims.optimizer or "–", ", ".join(dict.fromkeys(group.name for group in facts.config.optim))],
-        ["hardware and time", claims.hardware or "–", f"{facts.summary['environment']['device']}, {duration(facts.summary['seconds'])}"],
+        [
+            "hardware and time",
+            claims.hardware or "–",
+            f"{facts.summary['environment']['device']}, {duration(facts.summary['seconds'])}",
+        ],
     ]
     blocks: list[Block] = [Text(f"The report: {claims.report}."), Table(("", "published", "this run"), table)]
     blocks += [Text(note, "note") for note in claims.notes]
@@ -88,7 +105,7 @@ def repeat_section(facts: RunFacts) -> Section:
     command = facts.run.command()
     blocks: list[Block] = [Code(command) if command else Text("The run directory names no command.", "missing")]
     if summary.get("time_budget"):
-        blocks.append(Text("The clock set the number of steps: summary.json holds the `pace` that repeats them exactly.", "note"))
+        blocks.append(Text("The clock set the number of steps: summary.json holds the pace that repeats them exactly.", "note"))
     if facts.config.assumed:
         table = [[key, why] for key, why in facts.config.assumed.items()]
         blocks.append(Table(("left open by the report", "taken as"), table))
@@ -102,5 +119,3 @@ def repeat_section(facts: RunFacts) -> Section:
         ["finished", summary["finished"]],
     ]
     return Section("repeat", "To repeat it", [*blocks, Table(("what", "value"), known)])
-
-

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bantamnet.evaluate.explain import explain
 from bantamnet.errors import UserError
-from bantamnet.report.blocks import Figure, Section, Text
+from bantamnet.evaluate.explain import explain
+from bantamnet.report.blocks import Block, Figure, Section, Text
 from bantamnet.report.facts import RunFacts
 from bantamnet.report.gallery import grid, picture, tile
 from bantamnet.report.markup import Markup
@@ -30,10 +30,13 @@ def attention_section(facts: RunFacts) -> Section:
         tiles_wrong = _tiles(facts, wrong)
     except UserError as error:
         return Section("attention", title, [Text(f"No maps of this net: {error}", "missing")])
-    about = "Bright is what speaks for the class (Grad-CAM, Selvaraju et al. 2017, last maps); each image is scaled by its own maximum."
-    blocks = [
+    about = "Bright is what speaks for the class (Grad-CAM of the last maps); each image is scaled by its own maximum."
+    blocks: list[Block] = [
         Text(about, "note"),
-        Figure(grid(tiles_right, "maps"), "Named right, one of each of the first classes, the surest: the image, and what spoke for the class."),
+        Figure(
+            grid(tiles_right, "maps"),
+            "Named right, the surest of each of some classes: the image, and what spoke for the class.",
+        ),
     ]
     if tiles_wrong:
         caption = "Named wrong, the surest mistakes: the image, what spoke for the class said, and for the right class."

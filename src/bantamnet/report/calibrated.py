@@ -21,7 +21,9 @@ def calibration_section(facts: RunFacts) -> Section:
     blocks: list[Block] = [_figure("As it is", logits, targets, found["ece"])]
     rows = [["as it is", percent(found["ece"]), percent(found["ece_equal_mass"]), f"{facts.test['nll']:.4f}"]]
     if temperature is not None:
-        blocks.append(_figure(f"After temperature scaling, T = {temperature:.3f}", logits / temperature, targets, found["ece_scaled"]))
+        blocks.append(
+            _figure(f"After temperature scaling, T = {temperature:.3f}", logits / temperature, targets, found["ece_scaled"])
+        )
         scaled = [percent(found["ece_scaled"]), percent(found["ece_equal_mass_scaled"]), f"{found['nll_scaled']:.4f}"]
         rows.append([f"logits / {temperature:.3f}", *scaled])
     columns = ("probabilities", "ECE", "ECE, equal-mass bins", "NLL (nats)")
@@ -68,11 +70,11 @@ def reliability_drawing(title: str, rows: Sequence[dict[str, Any]]) -> Markup:
         accuracy, confidence = 100 * row["accuracy"], 100 * row["confidence"]
         top, bottom = sorted((frame.y(accuracy), frame.y(confidence)))
         told = element("title", f"{row['num']:,} images: {confidence:.1f}% sure, {accuracy:.1f}% right")
-        width = max(1.0, end - x - 1)
+        width, share = max(1.0, end - x - 1), 12 * row["num"] / most
         drawn += [
             element("rect", told, x=x, y=frame.y(accuracy), width=width, height=frame.y(0) - frame.y(accuracy), class_="bin"),
             element("rect", x=x, y=top, width=width, height=bottom - top, class_="gap"),
-            element("rect", x=x, y=frame.y(0) - 12 * row["num"] / most, width=width, height=12 * row["num"] / most, class_="share"),
+            element("rect", x=x, y=frame.y(0) - share, width=width, height=share, class_="share"),
         ]
     drawn.append(element("line", x1=frame.x(0), y1=frame.y(0), x2=frame.x(100), y2=frame.y(100), class_="ideal"))
     entries = [("key-bin", "accuracy"), ("key-gap", "gap"), ("ideal", "perfect"), ("key-share", "share of images")]

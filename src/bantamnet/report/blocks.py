@@ -6,6 +6,9 @@ from typing import Literal
 
 from bantamnet.report.markup import Markup
 
+Width = Literal["third", "half", "whole"]
+"""Of the page, where that is wide enough."""
+
 
 @dataclass(frozen=True)
 class Text:
@@ -34,6 +37,7 @@ class Table:
     """A last row that sums up."""
     folded: str = ""
     """A line under which the table is folded away until it is asked for; printed all the same."""
+    width: Width = "whole"
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Figure:
 
     markup: Markup
     caption: str
-    width: Literal["third", "half", "whole"] = "whole"
+    width: Width = "whole"
 
 
 @dataclass(frozen=True)

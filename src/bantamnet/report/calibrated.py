@@ -19,15 +19,20 @@ def calibration_section(facts: RunFacts) -> Section:
     temperature, why = fitted(facts)
     found = calibration(logits, targets, temperature)
     blocks: list[Block] = [_figure("As it is", logits, targets, found["ece"])]
-    rows = [["as it is", percent(found["ece"]), percent(found["ece_equal_mass"]), f"{facts.test['nll']:.4f}"]]
+    columns = ["", "as it is"]
+    rows = [
+        ["ECE", percent(found["ece"])],
+        ["ECE, bins of equal size", percent(found["ece_equal_mass"])],
+        ["NLL", f"{facts.test['nll']:.4f}"],
+    ]
     if temperature is not None:
-        blocks.append(
-            _figure(f"After temperature scaling, T = {temperature:.3f}", logits / temperature, targets, found["ece_scaled"])
-        )
-        scaled = [percent(found["ece_scaled"]), percent(found["ece_equal_mass_scaled"]), f"{found['nll_scaled']:.4f}"]
-        rows.append([f"logits / {temperature:.3f}", *scaled])
-    columns = ("probabilities", "ECE", "ECE, equal-mass bins", "NLL (nats)")
-    blocks += [Table(columns, rows, frozenset(columns[1:])), Text(why, "note" if temperature is not None else "missing")]
+        title = f"After temperature scaling, T = {temperature:.3f}"
+        blocks.append(_figure(title, logits / temperature, targets, found["ece_scaled"]))
+        columns.append(f"T = {temperature:.3f}")
+        scaled = (percent(found["ece_scaled"]), percent(found["ece_equal_mass_scaled"]), f"{found['nll_scaled']:.4f}")
+        rows = [[*row, value] for row, value in zip(rows, scaled, strict=True)]
+    blocks.append(Table(columns, rows, frozenset(columns[1:]), width="third"))
+    blocks.append(Text(why, "note" if temperature is not None else "missing"))
     blocks.append(Text(said(logits, targets), "note"))
     return Section("calibration", "Does 90% sure mean 90% right?", blocks)
 
@@ -57,7 +62,7 @@ def said(logits: Tensor, targets: Tensor) -> str:
 
 
 def _figure(title: str, logits: Tensor, targets: Tensor, error: float) -> Figure:
-    return Figure(reliability_drawing(title, reliability(logits, targets)), f"{title}: ECE {percent(error)}.", "half")
+    return Figure(reliability_drawing(title, reliability(logits, targets)), f"{title}: ECE {percent(error)}.", "third")
 
 
 def reliability_drawing(title: str, rows: Sequence[dict[str, Any]]) -> Markup:

@@ -1,9 +1,9 @@
 """What the net is: the picture of its architecture and the table of its layers."""
 
-from bantamnet.report.architecture import block_drawing, net_drawing
+from bantamnet.report.architecture import block_drawing, net_drawing, stages
 from bantamnet.report.blocks import Block, Figure, Section, Table, Text
 from bantamnet.report.facts import RunFacts
-from bantamnet.report.words import macs
+from bantamnet.report.words import macs, percent
 
 OPEN = 40
 """Up to so many layers the table is open."""
@@ -24,6 +24,19 @@ def net_section(facts: RunFacts) -> Section:
         blocks.append(
             Figure(drawing, f"Inside the block {block}: the branch on the left is added to the shortcut on the right.", "half")
         )
+    parts = [stage for stage in stages(model.layers) if stage.params]
+    blocks.append(
+        Table(
+            ("part", "output", "parameters", "share", "MACs"),
+            [
+                [s.name, "×".join(map(str, s.shape)), f"{s.params:,}", percent(s.params / model.params, 1), macs(s.macs)]
+                for s in parts
+            ],
+            frozenset({"output", "parameters", "share", "MACs"}),
+            {"share": [stage.params / model.params for stage in parts]},
+            width="half" if inside else "whole",
+        )
+    )
     table = [
         [
             layer.name,

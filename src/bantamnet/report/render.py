@@ -32,13 +32,12 @@ def _resource(name: str) -> str:
 
 
 def _section(section: Section) -> Markup:
-    halves = any(isinstance(block, Figure) and block.width == "half" for block in section.blocks)
-    blocks = [render(block, beside=halves) for block in section.blocks]
-    return element("section", element("h2", section.title), element("div", blocks, class_="blocks"), id=section.name)
+    blocks = element("div", [render(block) for block in section.blocks], class_="blocks")
+    return element("section", element("h2", section.title), blocks, id=section.name)
 
 
-def render(block: Block, beside: bool = False) -> Markup:
-    """A block as HTML; a table `beside` a figure of half the width takes the other half where it is narrow enough."""
+def render(block: Block) -> Markup:
+    """A block as HTML."""
     if isinstance(block, Text):
         return element("p", block.text, class_=None if block.kind == "plain" else block.kind)
     if isinstance(block, Code):
@@ -52,8 +51,7 @@ def render(block: Block, beside: bool = False) -> Markup:
         )
         said = [element("p", block.evidence), element("p", f"→ {block.fix}", class_="fix")]
         return element("div", head, said, class_=f"finding {block.severity}")
-    small = beside and len(block.rows) <= 24 and not block.folded
-    shown = element("div", _table(block), class_=f"scroll table{' beside' if small else ''}", tabindex="0")
+    shown = element("div", _table(block), class_=f"scroll {block.width}", tabindex="0")
     return element("details", element("summary", block.folded), shown) if block.folded else shown
 
 

@@ -24,7 +24,7 @@ def classes_section(facts: RunFacts) -> Section:
         caption = (
             f"Rows: what the image is. Columns: what the net said. {numbers[0].upper()}{numbers[1:]}; the diagonal is right."
         )
-        blocks.append(Figure(matrix_drawing(matrix, names), caption, "half"))
+        blocks.append(Figure(matrix_drawing(matrix, names), caption, "half" if len(names) <= NUMBERED else "whole"))
     else:
         blocks.append(
             Text(f"A matrix of {len(names):,} classes is too large to draw; the pairs below are its largest entries.", "missing")
@@ -39,6 +39,7 @@ def classes_section(facts: RunFacts) -> Section:
             frozenset({"images", "precision", "recall", "F1"}),
             {title: [row[key] for row in rows] for title, key in zip(("precision", "recall", "F1"), measures, strict=True)},
             ["mean over classes", f"{len(targets):,}", *map(percent, mean)],
+            width="half" if len(names) <= NUMBERED else "whole",
         )
     )
     worst, best = (function(rows, key=lambda row: row["f1"]) for function in (min, max))

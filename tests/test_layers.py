@@ -65,6 +65,7 @@ def test_help_does_not_import_pytorch() -> None:
         "summary",
         "data",
         "audit",
+        "report",
         "runs",
         "check",
         "doctor",

@@ -14,9 +14,16 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Finished run directories; several are compared.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN…", help="Finished runs, or folders of runs that differ in their seed; several are compared."),
+    ],
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="The page (default: report.html in the run); FILE.md goes beside it.")
+        Path | None,
+        typer.Option(
+            metavar="FILE.html",
+            help="The page (default: report.html in the run, comparison.html for several); FILE.md beside it.",
+        ),
     ] = None,
     data: Annotated[str | None, typer.Option("--data", metavar="NAME|PATH", help="Where the run's data are now.")] = None,
     data_dir: Annotated[
@@ -32,7 +39,8 @@ def report(
 
 def written(facts: dict[str, Any]) -> None:
     """Where the report is, and its claim."""
-    print(facts["claim"])
+    for claim in facts["claims"]:
+        print(claim)
     if facts["why_no_images"]:
         print(f"images no: {facts['why_no_images']}")
     print(f"report {facts['report']}  (and {facts['markdown']})")

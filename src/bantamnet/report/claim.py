@@ -4,6 +4,7 @@ import math
 
 from bantamnet.config import WEIGHT_CLASSES
 from bantamnet.report.facts import RunFacts
+from bantamnet.report.subjects import Subject
 from bantamnet.report.words import count, duration, interval, macs, percent
 
 LABELS = {
@@ -25,6 +26,29 @@ def claim_line(facts: RunFacts) -> str:
             facts.summary["label"],
         ]
     )
+
+
+def group_line(group: Subject) -> str:
+    """The whole claim of several seeds in a line."""
+    facts, spread = group.first, group.spread
+    accuracy = (
+        f"{100 * spread.mean:.2f} ± {100 * (spread.std or 0):.2f}% test accuracy (mean ± standard deviation of "
+        f"{count(len(group.runs), 'seed')}; 95% interval of the mean {interval(*group.interval)}; "
+        f"{count(facts.test['num'], 'test image')} of {facts.data_name})"
+    )
+    seeds = f"seeds {', '.join(map(str, group.seeds))}"
+    return "; ".join([f"{facts.name}: {accuracy}", size_words(facts), cost_words(facts), seeds, facts.summary["label"]])
+
+
+def line_of(subject: Subject) -> str:
+    """The claim of a run or a group."""
+    return group_line(subject) if len(subject.runs) > 1 else claim_line(subject.first)
+
+
+def named_line(subject: Subject) -> str:
+    """The same with the subject's own name before the recipe's, where these differ."""
+    line = line_of(subject)
+    return line if subject.name == subject.first.name else f"{subject.name} ({subject.first.name}){line[len(subject.first.name) :]}"
 
 
 def accuracy_words(facts: RunFacts) -> str:
@@ -96,13 +120,14 @@ def on_what(facts: RunFacts) -> list[str]:
     ]
 
 
-def how_honest(facts: RunFacts) -> list[str]:
-    """The derived label, and how often test images were looked at."""
-    label, looks = facts.summary["label"], len(facts.test_looks)
+def how_honest(*runs: RunFacts) -> list[str]:
+    """The derived label, and how often test images were looked at with the nets of these runs, seeds of one recipe."""
+    label, seen_by = runs[0].summary["label"], [look for run in runs for look in run.test_looks]
     said = f"{label[0].upper()}{label[1:]}: {LABELS[label]}."
-    after = sum(look.get("why") == "after an epoch" for look in facts.test_looks)
-    seen = f"Test images were looked at {count(looks, 'time')} with this run's nets"
-    return [said, f"{seen}, {after:,} of them while it trained." if after else f"{seen}, never while it trained."]
+    after = sum(look.get("why") == "after an epoch" for look in seen_by)
+    whose = "this run's nets" if len(runs) == 1 else f"the nets of {len(runs)} seeds"
+    when = f"{after:,} of them in training" if after else "never in training"
+    return [said, f"Test images were looked at {count(len(seen_by), 'time')} with {whose}, {when}."]
 
 
 def against_chance(facts: RunFacts) -> str:

@@ -1,5 +1,7 @@
 """What the audit found."""
 
+from collections.abc import Sequence
+
 from bantamnet.audit import SEVERITIES, Audit
 from bantamnet.report.blocks import Block, Finding, Section, Text
 from bantamnet.report.words import count
@@ -15,6 +17,15 @@ def audit_section(audit: Audit) -> Section:
     if audit.passed:
         blocks.append(Text(f"Passed ({len(audit.passed)}): {', '.join(audit.passed)}.", "note"))
     blocks += [Text(f"Not checked: {left.check} ({left.why}).", "note") for left in audit.unchecked]
+    return Section("audit", "The audit's findings", blocks)
+
+
+def audits_section(names: Sequence[str], audits: Sequence[Audit]) -> Section:
+    """The findings on several runs; of a group of seeds, on the first."""
+    blocks: list[Block] = []
+    for name, audit in zip(names, audits, strict=True):
+        blocks.append(Text(f"{name}: {verdict(audit)[1]}"))
+        blocks += [Finding(found.severity, found.check, found.evidence, found.fix, found.read) for found in audit.findings]
     return Section("audit", "The audit's findings", blocks)
 
 

@@ -64,10 +64,10 @@ class Frame:
                 element("text", y_text(value), x=LEFT - 6, y=y + 4, class_="tick", text_anchor="end"),
             ]
         for value in ticks(self.x_low, self.x_high) if x_ticks is None else x_ticks:
-            x = self.x(value)
+            x, text = self.x(value), tick_text(value)
             drawn += [
                 element("line", x1=x, x2=x, y1=HEIGHT - BOTTOM, y2=HEIGHT - BOTTOM + 4, class_="axis"),
-                element("text", tick_text(value), x=x, y=HEIGHT - BOTTOM + 17, class_="tick", text_anchor="middle"),
+                element("text", text, x=min(x, WIDTH - 3.4 * len(text)), y=HEIGHT - BOTTOM + 17, class_="tick", text_anchor="middle"),
             ]
         middle = (TOP + HEIGHT - BOTTOM) / 2
         return [

@@ -14,9 +14,11 @@ from bantamnet.data.listener import Listener
 from bantamnet.data.sources import find_source
 from bantamnet.data.split import Split, hold_out
 from bantamnet.errors import UserError, WriteError
+from bantamnet.evaluate.calibration import calibration
 from bantamnet.evaluate.classifier import Classifier, load_classifier
 from bantamnet.evaluate.logits import split_logits
 from bantamnet.evaluate.metrics import per_class, score
+from bantamnet.evaluate.temperature import run_temperature
 from bantamnet.evaluate.tta import chosen_tta
 from bantamnet.runs.directory import RunDirectory, append_line
 from bantamnet.runs.own import require
@@ -76,6 +78,11 @@ def evaluate(
     preprocessing = classifier.info.preprocessing
     with join_ranks(pick_device(device)) as ranks:
         logits = split_logits(classifier.net, split, preprocessing, precision=classifier.precision, tta=average, ranks=ranks)
+    folder = path if path.is_dir() else path.parent
+    if split_name == "val":
+        temperature, temperature_from = None, "none: these are the images that it is fitted on"
+    else:
+        temperature, temperature_from = run_temperature(RunDirectory(folder), classifier.digest, average)
     figures = {
         "model": str(path),
         "data": config.data.name,
@@ -84,13 +91,13 @@ def evaluate(
         "precision": classifier.precision,
         **score(logits, split.labels),
         "per_class": per_class(logits, split.labels, split.class_names),
+        "calibration": calibration(logits, split.labels, temperature) | {"temperature_from": temperature_from},
         "chosen": classifier.info.chosen,
         "label": classifier.info.label,
         "digest": classifier.digest,
         "fingerprint": split.fingerprint,
     }
     looks_at_test = split_name == "test" or (split_name == "val" and config.data.val.source == "test")
-    folder = path if path.is_dir() else path.parent
     if looks_at_test and ranks.main and (folder / "config.yaml").is_file():
         try:
             record_test_look(RunDirectory(folder), figures, "evaluate")

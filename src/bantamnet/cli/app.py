@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bantamnet.cli import show, verbs_audit, verbs_report, verdicts
+from bantamnet.cli import show, verbs_audit, verbs_explain, verbs_report, verdicts
 from bantamnet.errors import UserError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 recipes_app = typer.Typer(help="List, show and copy recipes.", pretty_exceptions_enable=False)
 app.add_typer(recipes_app, name="recipes", invoke_without_command=True)
 verbs_audit.register(app)
+verbs_explain.register(app)
 verbs_report.register(app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]

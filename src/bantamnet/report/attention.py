@@ -1,6 +1,5 @@
 """Where the net looks: class-activation maps over images it named right and images it named wrong."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,13 +9,12 @@ from bantamnet.report.blocks import Block, Figure, Section, Text
 from bantamnet.report.facts import RunFacts
 from bantamnet.report.gallery import grid, picture, tile
 from bantamnet.report.markup import Markup
+from bantamnet.report.overlay import overlay
 from bantamnet.report.results import no_images
 from bantamnet.report.words import percent
 
 SHOWN = 6
 """Right ones, and as many wrong ones."""
-HEAT = np.array([[0, 0, 4], [60, 15, 110], [145, 38, 103], [220, 75, 55], [251, 155, 20], [252, 255, 165]], dtype=np.float64)
-"""Colours from no heat to most, each brighter than the last, so that they read in grey print too."""
 
 
 def attention_section(facts: RunFacts) -> Section:
@@ -81,13 +79,3 @@ def _tiles(facts: RunFacts, rows: Tensor) -> list[Markup]:
             words = [f"is {names[target]}", f"said {names[answer]} {percent(p, 1)}"]
         tiles.append(tile(shown, *words, style="pair-of-maps"))
     return tiles
-
-
-def overlay(image: Tensor, heat: Tensor) -> Tensor:
-    """uint8 (3, H, W) and heat (H, W) in [0, 1] → uint8 (3, H, W): the image in grey beneath colours."""
-    grey = image.double().mean(0).numpy()
-    place = heat.double().numpy() * (len(HEAT) - 1)
-    low = np.clip(place.astype(np.int64), 0, len(HEAT) - 2)
-    colour = HEAT[low] + (HEAT[low + 1] - HEAT[low]) * (place - low)[:, :, None]
-    mixed = 0.4 * grey[:, :, None] + 0.6 * colour
-    return torch.from_numpy(mixed.round().astype(np.uint8).transpose(2, 0, 1).copy())

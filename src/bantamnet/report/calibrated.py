@@ -5,7 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
-from bantamnet.evaluate.calibration import BINS, calibration, fit_temperature, reliability
+from bantamnet.evaluate.calibration import BINS, calibration, reliability
+from bantamnet.evaluate.temperature import run_temperature
+from bantamnet.evaluate.tta import view_average
 from bantamnet.report.blocks import Block, Figure, Section, Table, Text
 from bantamnet.report.facts import RunFacts
 from bantamnet.report.markup import Markup, element
@@ -39,16 +41,12 @@ def calibration_section(facts: RunFacts) -> Section:
 
 def fitted(facts: RunFacts) -> tuple[float | None, str]:
     """(temperature, which images it was fitted on; or None and why)."""
-    val = facts.val_predictions
-    if val is None:
-        return None, "No temperature is fitted: the run has no validation predictions apart from the test images."
-    temperature = fit_temperature(val["logits"], val["targets"])
-    num = f"{len(val['targets']):,} validation images"
+    temperature, told = run_temperature(facts.run, facts.summary["weights_digest"], view_average(facts.config.tta))
     if temperature is None:
-        return None, f"No temperature is fitted: none is best on the {num} (all of them right, or no better than chance)."
+        return None, f"No temperature is fitted ({told.removeprefix('none: ')}), and test images are not for fitting."
     change = "less sure" if temperature > 1 else "surer"
-    kept = "; no answer changes, only how sure it is"
-    return temperature, f"T is fitted on the {num}, never on test images: it makes the net {change}{kept}. ECE takes {BINS} bins."
+    kept = f"it makes the net {change}, and changes no answer. ECE takes {BINS} bins"
+    return temperature, f"T is {told} and never on test images: {kept}."
 
 
 def said(logits: Tensor, targets: Tensor) -> str:

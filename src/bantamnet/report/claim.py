@@ -48,7 +48,9 @@ def line_of(subject: Subject) -> str:
 def named_line(subject: Subject) -> str:
     """The same with the subject's own name before the recipe's, where these differ."""
     line = line_of(subject)
-    return line if subject.name == subject.first.name else f"{subject.name} ({subject.first.name}){line[len(subject.first.name) :]}"
+    return (
+        line if subject.name == subject.first.name else f"{subject.name} ({subject.first.name}){line[len(subject.first.name) :]}"
+    )
 
 
 def accuracy_words(facts: RunFacts) -> str:

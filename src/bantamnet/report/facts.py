@@ -87,13 +87,6 @@ class RunFacts:
         return self.run.predictions("test")
 
     @cached_property
-    def val_predictions(self) -> dict[str, Tensor] | None:
-        """The same of validation images that are no test images; None where there are none."""
-        if "val" not in self.summary["figures"] or self.config.data.val.source == "test":
-            return None
-        return self.run.predictions("val")
-
-    @cached_property
     def _images(self) -> dict[str, Split] | str:
         try:
             splits = splits_at_hand(self.config, self.data_dir, self.data)

@@ -23,7 +23,9 @@ def interval_bar(value: float, low: float, high: float, marks: Sequence[tuple[st
     for tick in ticks(begin, end, 6):
         drawn += [
             element("line", x1=x(tick), x2=x(tick), y1=30, y2=35, class_="axis"),
-            element("text", f"{tick_text(tick)}%", x=min(max(x(tick), 14), WIDTH - 16), y=49, class_="tick", text_anchor="middle"),
+            element(
+                "text", f"{tick_text(tick)}%", x=min(max(x(tick), 14), WIDTH - 16), y=49, class_="tick", text_anchor="middle"
+            ),
         ]
     for what, mark in marks:
         drawn += [

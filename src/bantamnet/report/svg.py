@@ -67,7 +67,9 @@ class Frame:
             x, text = self.x(value), tick_text(value)
             drawn += [
                 element("line", x1=x, x2=x, y1=HEIGHT - BOTTOM, y2=HEIGHT - BOTTOM + 4, class_="axis"),
-                element("text", text, x=min(x, WIDTH - 3.4 * len(text)), y=HEIGHT - BOTTOM + 17, class_="tick", text_anchor="middle"),
+                element(
+                    "text", text, x=min(x, WIDTH - 3.4 * len(text)), y=HEIGHT - BOTTOM + 17, class_="tick", text_anchor="middle"
+                ),
             ]
         middle = (TOP + HEIGHT - BOTTOM) / 2
         return [

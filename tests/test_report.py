@@ -20,6 +20,7 @@ from bantamnet.data.augment import parse, rows
 from bantamnet.data.sources import load_digits
 from bantamnet.data.split import hold_out
 from bantamnet.errors import UserError
+from bantamnet.evaluate.metrics import score
 from bantamnet.report.facts import read_run
 from bantamnet.report.markup import Markup, element
 from bantamnet.report.matrix import confused_pairs
@@ -129,7 +130,7 @@ def test_the_first_screen_answers_the_five_questions(run: RunDirectory, written:
     test, head = summary["figures"]["test"], " ".join(page.words["head"].split())
     accuracy, low, high = (f"{100 * share:.2f}%" for share in (test["accuracy"], *test["accuracy_95"]))
     for told in (accuracy, f"{low} to {high}", f"{summary['parameters']:,} parameters", f"{test['correct']:,} of 360"):
-        assert told in written["claim"] and told.split(" parameters")[0] in head
+        assert told in written["claims"][0] and told.split(" parameters")[0] in head
     for told in ("clean", "audit:", "fly", "seed 0", "digits", "training images", "Guessing one of 10 classes gives 10.0%"):
         assert told in head, told
     assert f"{summary['macs'] / 1e6:.2f} M" in head or f"{summary['macs'] / 1e6:.1f} M" in head
@@ -234,7 +235,7 @@ def test_names_that_look_like_markup_are_shown_and_do_nothing(run: RunDirectory,
 
 def test_markdown_tells_the_same(run: RunDirectory, written: dict[str, Any]) -> None:
     text = Path(written["markdown"]).read_text(encoding="utf-8")
-    assert f"```\n{written['claim']}\n```" in text and f"```\n{run.command()}\n```" in text
+    assert f"```\n{written['claims'][0]}\n```" in text and f"```\n{run.command()}\n```" in text
     for title in ("The audit's findings", "Training", "Class by class", "The net", "To repeat it"):
         assert f"\n## {title}\n" in text
 
@@ -247,7 +248,7 @@ def test_without_the_data_the_rest_stands(run: RunDirectory, tmp_path: Path, mon
     (folder / "config.yaml").write_text(config)
     done = write_report([folder], data_dir=tmp_path)
     page = Page(Path(done["report"]).read_text(encoding="utf-8"))
-    assert done["images"] is False and "cifar10 is not in the data folder" in done["why_no_images"]
+    assert "cifar10 is not in the data folder" in done["why_no_images"]
     assert [known["id"] for tag, known in page.elements if tag == "section"] == SECTIONS and not page.images()
     for section in ("pairs", "mistakes", "attention", "samples"):
         assert "No images are shown here: cifar10 is not in the data folder" in page.words[section]
@@ -272,7 +273,7 @@ def test_temperature_comes_from_validation_images_alone(run: RunDirectory, page:
     best = min((0.01 * number for number in range(5, 1000)), key=nll)
     told = re.search(r"T = (\d+\.\d+)", page.words["calibration"])
     assert told and float(told[1]) == pytest.approx(best, abs=0.011)
-    assert "fitted on the 144 validation images" in page.words["calibration"]
+    assert "fitted on 144 validation images" in page.words["calibration"]
 
 
 def test_the_verb_says_where_it_is(
@@ -283,7 +284,7 @@ def test_the_verb_says_where_it_is(
     facts = json.loads(told)
     assert code == 0 and facts["report"] == str(out) and out.is_file() and out.with_suffix(".md").is_file()
     code, told, _ = invoke(["report", str(run.path)], monkeypatch, capsys)
-    assert code == 0 and facts["claim"] in told and str(run.path / "report.html") in told
+    assert code == 0 and facts["claims"][0] in told and str(run.path / "report.html") in told
     for arguments, said in (
         ([str(tmp_path)], "is no run directory"),
         ([str(run.path), "--out", str(tmp_path / "a.txt")], "should end in .html"),
@@ -294,6 +295,79 @@ def test_the_verb_says_where_it_is(
     shutil.copy(run.path / "config.yaml", tmp_path / "half" / "config.yaml")
     with pytest.raises(UserError, match="is unfinished"):
         read_run(tmp_path / "half")
+
+
+def another_seed(run: RunDirectory, folder: Path, seed: int, mistakes: int, *keys: tuple[str, str]) -> Path:
+    """A copy of the run with another seed, whose first `mistakes` test images are wrong and all others right."""
+    shutil.copytree(run.path, folder)
+    config = (folder / "config.yaml").read_text().replace("\nseed: 0\n", f"\nseed: {seed}\n")
+    for old, new in keys:
+        assert old in config
+        config = config.replace(old, new)
+    (folder / "config.yaml").write_text(config)
+    copy, stored = RunDirectory(folder), run.predictions("test")
+    said = stored["targets"].clone()
+    said[:mistakes] = (said[:mistakes] + 1) % 10
+    logits = torch.nn.functional.one_hot(said, 10).float() * 5
+    copy.write_predictions("test", logits, stored["targets"], stored["ids"], {})
+    summary: dict[str, Any] = run.summary() or {}
+    summary["seed"] = seed
+    summary["figures"]["test"] |= score(logits, stored["targets"])
+    copy.write_summary(summary)
+    return folder
+
+
+def test_a_group_of_seeds_tells_mean_spread_and_interval(run: RunDirectory, tmp_path: Path) -> None:
+    for seed, mistakes in ((0, 36), (1, 18), (2, 27)):
+        another_seed(run, tmp_path / "group" / f"seed-{seed}", seed, mistakes)
+    done = write_report([tmp_path / "group"])
+    assert done["report"] == str(tmp_path / "group" / "report.html")
+    page = Page(Path(done["report"]).read_text(encoding="utf-8"))
+    assert [known["id"] for tag, known in page.elements if tag == "section"] == [SECTIONS[0], "seeds", *SECTIONS[1:]]
+    # 90%, 95% and 92.5%: mean 92.5, standard deviation 2.5 points
+    assert "92.50 ± 2.50% test accuracy (mean ± standard deviation of 3 seeds" in done["claims"][0]
+    assert "92.50 ± 2.50%" in page.words["head"] and "90.00% (seed 0), 95.00% (seed 1), 92.50% (seed 2)" in page.words["head"]
+    low, high = map(float, re.findall(r"95% interval of the mean (\d+\.\d+)% to (\d+\.\d+)%", done["claims"][0])[0])
+    assert 87 < low < 91 and 94 < high < 97
+    half = re.search(r"± (\d+\.\d+) points, from 3 seeds", page.words["head"])
+    assert half and float(half[1]) == pytest.approx((high - low) / 2, abs=0.011)
+
+
+def test_several_are_compared_with_significance_in_words(run: RunDirectory, tmp_path: Path) -> None:
+    one = another_seed(run, tmp_path / "one", 0, 36)
+    two = another_seed(run, tmp_path / "two", 1, 12, ("\nepochs: 4\n", "\nepochs: 5\n"))
+    near = another_seed(run, tmp_path / "near<", 2, 35)
+    done = write_report([one, two, near], out=tmp_path / "comparison.html")
+    page = Page(Path(done["report"]).read_text(encoding="utf-8"))
+    assert asks_for(page) == [] and not page.images()
+    assert [known["id"] for tag, known in page.elements if tag == "section"] == [
+        "comparison", "differences", "curves", "classes", "audit", "repeat"
+    ]  # fmt: skip
+    words = page.words["comparison"]
+    assert "two is better than one: 6.67 points" in words and "two is better than near<: 6.39 points" in words
+    assert "no difference can be seen between one and near<" in words or "whether one or near< is better cannot be" in words
+    assert "McNemar" in words and "two ◂ highest" in words
+    assert re.search(r"epochs\s+4\s+5\s+4", page.words["differences"])
+    assert all(name in page.words["audit"] for name in ("one:", "two:", "near<:"))
+    marked = Path(done["markdown"]).read_text(encoding="utf-8")
+    assert "## What differs" in marked and "near\\<" in marked
+
+
+def test_figures_of_other_images_are_not_compared(run: RunDirectory, tmp_path: Path) -> None:
+    one, other = another_seed(run, tmp_path / "one", 0, 36), another_seed(run, tmp_path / "other", 1, 3)
+    summary = json.loads((other / "summary.json").read_text())
+    summary["figures"]["test"]["fingerprint"] = "0" * 64
+    (other / "summary.json").write_text(json.dumps(summary))
+    page = Page(Path(write_report([one, other], out=tmp_path / "it.html")["report"]).read_text(encoding="utf-8"))
+    assert "other test images than one: other" in page.words["comparison"]
+    assert "is better than" not in page.words["comparison"] + page.words["head"]
+
+
+def test_a_folder_of_different_runs_is_no_group(run: RunDirectory, tmp_path: Path) -> None:
+    another_seed(run, tmp_path / "a" / "one", 0, 36)
+    another_seed(run, tmp_path / "a" / "two", 1, 36, ("\nepochs: 4\n", "\nepochs: 5\n"))
+    with pytest.raises(UserError, match="different configs; name them one by one"):
+        write_report([tmp_path / "a"])
 
 
 @pytest.fixture(scope="module")
@@ -348,6 +422,14 @@ def test_a_browser_shows_it(chromium: Browser, written: dict[str, Any], width: i
 def test_the_first_screen_is_one_screen(chromium: Browser, written: dict[str, Any]) -> None:
     chromium.open(Path(written["report"]), 1280, 900)
     assert chromium.value("document.querySelector('header').getBoundingClientRect().bottom") < 900
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_browser_shows_a_comparison(chromium: Browser, run: RunDirectory, tmp_path: Path, width: int) -> None:
+    paths = [another_seed(run, tmp_path / f"a-rather-long-name-{seed}", seed, 12 * seed) for seed in range(5)]
+    chromium.open(Path(write_report(paths, out=tmp_path / "it.html")["report"]), width)
+    assert chromium.complaints() == [] and chromium.value("document.documentElement.scrollWidth") == width
+    assert chromium.value(OVERLAPS) == [] and chromium.value(OUTSIDE) == [] and chromium.value(CONTRAST) == []
 
 
 def test_it_prints(chromium: Browser, written: dict[str, Any]) -> None:

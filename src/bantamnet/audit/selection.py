@@ -9,6 +9,7 @@ from bantamnet.audit.subject import Subject
 def test_selection(subject: Subject) -> Iterator[Finding]:
     """Whether test images chose the weights, steered the rate or ended the run."""
     config, name = subject.recipe, "test-selection"
+    yield from _looks(subject)
     if config.data.val.source != "test":
         return
     ways = [
@@ -20,8 +21,9 @@ def test_selection(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             name,
             "error",
-            f"data.val.source is test: the test images {' and '.join(ways)}, so accuracy on them is the best of "
-            f"{config.epochs} looks and not that of unseen images",
+            f"data.val.source is test: the test images {' and '.join(ways)}, so accuracy on them "
+            f"{'is the best of ' + str(config.epochs) + ' looks' if config.select == 'best-test' else 'is that of images that helped'}, "
+            "and not that of unseen ones",
             "set data.val.source=train and select=best-val, train again, and score the test images once",
             "config",
         )
@@ -33,6 +35,28 @@ def test_selection(subject: Subject) -> Iterator[Finding]:
             "choose anything",
             "set data.val.source=train, or none, so that nobody can choose by them either",
             "config",
+        )
+
+
+LOOKS = 3
+"""Ways of scoring the test images from which their number is told."""
+
+
+def _looks(subject: Subject) -> Iterator[Finding]:
+    """Test images that were scored in several ways, of which somebody may quote the best."""
+    if subject.kind != "run":
+        return
+    keys = ("tta", "tta_average", "tta_below")
+    later = [look for look in subject.looks if look["why"] != "after an epoch"]
+    ways = {tuple(look.get(key) for key in keys): look["accuracy"] for look in later}
+    if len(ways) >= LOOKS:
+        yield Finding(
+            "test-selection",
+            "note",
+            f"evaluations.jsonl: the test images were scored in {len(ways)} ways, from {100 * min(ways.values()):.2f}% to "
+            f"{100 * max(ways.values()):.2f}% ({', '.join(str(way[0]) for way in ways)}): the best of them was chosen by these images",
+            "choose the views on validation images (bantamnet evaluate RUN --split val), and quote the way that was chosen there",
+            "run",
         )
 
 

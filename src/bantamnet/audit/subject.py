@@ -49,17 +49,22 @@ class Subject:
         return self.config
 
     @property
+    def claimed(self) -> Claims | None:
+        """What a report says of itself, if this is one's."""
+        return None if isinstance(self.config, Imported) else self.config.claims
+
+    @property
     def claims(self) -> Claims:
-        """What a report says of itself."""
-        if isinstance(self.config, Imported) or self.config.claims is None:
+        """The same for a check that reads nothing else."""
+        if self.claimed is None:
             raise NotCheckedError("there are no `claims:`")
-        return self.config.claims
+        return self.claimed
 
     @property
     def run(self) -> RunDirectory:
         """The run directory."""
         if self.kind != "run" or self.path is None:
-            raise NotCheckedError(f"a {self.kind} has no run directory")
+            raise NotCheckedError(f"a {self.kind} is no run")
         return RunDirectory(self.path)
 
     @cached_property
@@ -115,6 +120,17 @@ class Subject:
         net, info, _ = _read(lambda: load_model(self.model_path))
         return net, info
 
+    @property
+    def figures(self) -> list[dict[str, Any]]:
+        """Final figures by split, of the run's summary or of the model file alone; each says which in `where`."""
+        if self.kind == "run":
+            return [{**figure, "where": "summary.json"} for figure in self.summary["figures"].values()]
+        if self.kind == "recipe":
+            raise NotCheckedError("a recipe is no run")
+        if not self.header["figures"]:
+            raise NotCheckedError("the model file holds no figures")
+        return [{**figure, "where": "the model file"} for figure in self.header["figures"]]
+
     def predictions(self, split: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """(logits, targets and ids, header) of a run's predictions."""
         path = self.run.path / "predictions" / f"{split}.safetensors"
@@ -128,10 +144,15 @@ class Subject:
         return _read(lambda: find_source(self.config.data.name))
 
     @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """Of the data set, in its order."""
+        return _read(lambda: self.source.class_names)
+
+    @cached_property
     def num_classes(self) -> int:
         """Of the data set, or where that is not here of the model file."""
         try:
-            return len(self.source.class_names)
+            return len(self.class_names)
         except NotCheckedError:
             return len(self.header["class_names"])
 

@@ -126,6 +126,8 @@ def evaluation(facts: Facts) -> None:
         [row["class"], number(row["num"]), percent(row["precision"]), percent(row["recall"]), percent(row["f1"])]
         for row in facts["per_class"]
     ]
+    means = [percent(facts["macro"][name]) for name in ("precision", "recall", "f1")]
+    rows.append(["mean", number(facts["num"]), *means])
     console().print(table(["class", "images", "precision", "recall", "F1"], rows, ["images", "precision", "recall", "F1"]))
 
 

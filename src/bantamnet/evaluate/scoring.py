@@ -17,7 +17,7 @@ from bantamnet.errors import UserError, WriteError
 from bantamnet.evaluate.calibration import calibration
 from bantamnet.evaluate.classifier import Classifier, load_classifier
 from bantamnet.evaluate.logits import split_logits
-from bantamnet.evaluate.metrics import per_class, score
+from bantamnet.evaluate.metrics import macro, per_class, score
 from bantamnet.evaluate.temperature import run_temperature
 from bantamnet.evaluate.tta import chosen_tta
 from bantamnet.runs.directory import RunDirectory, append_line
@@ -83,6 +83,7 @@ def evaluate(
         temperature, temperature_from = None, "none: these are the images that it is fitted on"
     else:
         temperature, temperature_from = run_temperature(RunDirectory(folder), classifier.digest, average)
+    by_class = per_class(logits, split.labels, split.class_names)
     figures = {
         "model": str(path),
         "data": config.data.name,
@@ -90,7 +91,8 @@ def evaluate(
         **average.figures(),
         "precision": classifier.precision,
         **score(logits, split.labels),
-        "per_class": per_class(logits, split.labels, split.class_names),
+        "per_class": by_class,
+        "macro": macro(by_class),
         "calibration": calibration(logits, split.labels, temperature) | {"temperature_from": temperature_from},
         "chosen": classifier.info.chosen,
         "label": classifier.info.label,

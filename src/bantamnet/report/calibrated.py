@@ -11,7 +11,7 @@ from bantamnet.evaluate.tta import view_average
 from bantamnet.report.blocks import Block, Figure, Section, Table, Text
 from bantamnet.report.facts import RunFacts
 from bantamnet.report.markup import Markup, element
-from bantamnet.report.svg import Frame, drawing, legend
+from bantamnet.report.svg import Frame, chart
 from bantamnet.report.words import percent
 
 
@@ -81,4 +81,4 @@ def reliability_drawing(title: str, rows: Sequence[dict[str, Any]]) -> Markup:
         ]
     drawn.append(element("line", x1=frame.x(0), y1=frame.y(0), x2=frame.x(100), y2=frame.y(100), class_="ideal"))
     entries = [("key-bin", "accuracy"), ("key-gap", "gap"), ("ideal", "perfect"), ("key-share", "share of images")]
-    return drawing(f"Reliability diagram, {title}", drawn, legend(entries))
+    return chart(f"Reliability diagram, {title}", drawn, entries)

@@ -10,7 +10,7 @@ from bantamnet.report.curves import Line, line_chart
 from bantamnet.report.facts import RunFacts
 from bantamnet.report.markup import Markup, element
 from bantamnet.report.subjects import Subject, differing_keys, same_images
-from bantamnet.report.svg import Frame, drawing, legend, tick_text, ticks
+from bantamnet.report.svg import Frame, chart, drawing, tick_text, ticks
 from bantamnet.report.words import duration, interval, macs, percent
 
 LINES, CLASSES = 6, 100
@@ -42,7 +42,7 @@ def verdict_section(subjects: Sequence[Subject], verdicts: Sequence[Verdict]) ->
     ]
     columns = ("run", "test accuracy", "95% interval", "seeds", "parameters", "class", "MACs", "time", "label")
     blocks: list[Block] = [Table(columns, rows, frozenset({"test accuracy", "parameters", "MACs", "time"}))]
-    blocks += [Text(f"{verdict.sentence()}.") for verdict in verdicts]
+    blocks += [Text(told(verdict)) for verdict in verdicts]
     if verdicts:
         blocks.append(Text(_how(verdicts), "note"))
     others = [subject.name for subject in subjects[1:] if not same_images(subjects[0].first, subject.first)]
@@ -61,6 +61,12 @@ def verdict_section(subjects: Sequence[Subject], verdicts: Sequence[Verdict]) ->
             )
         )
     return Section("comparison", "Is the difference real?", blocks)
+
+
+def told(verdict: Verdict) -> str:
+    """The verdict as a sentence; a name at its beginning keeps its letters."""
+    text = verdict.sentence()
+    return f"{text if text.startswith((verdict.first, verdict.second)) else text[0].upper() + text[1:]}."
 
 
 def _how(verdicts: Sequence[Verdict]) -> str:
@@ -131,7 +137,7 @@ def size_chart(subjects: Sequence[Subject]) -> Markup:
             element("line", x1=x, x2=x, y1=frame.y(low), y2=frame.y(high), class_=style),
             element("circle", told, cx=x, cy=frame.y(100 * subject.spread.mean), r=4.5, class_=f"{style} dot"),
         ]
-    return drawing("Test accuracy over parameters", drawn, legend([(f"line{i + 1}", s.name) for i, s in enumerate(subjects)]))
+    return chart("Test accuracy over parameters", drawn, [(f"line{i + 1}", s.name) for i, s in enumerate(subjects)])
 
 
 def interval_chart(subjects: Sequence[Subject]) -> Markup:

@@ -8,7 +8,7 @@ from typing import Any
 from bantamnet.report.blocks import Figure
 from bantamnet.report.facts import RunFacts
 from bantamnet.report.markup import Markup, element
-from bantamnet.report.svg import BOTTOM, HEIGHT, TOP, Frame, drawing, legend
+from bantamnet.report.svg import BOTTOM, HEIGHT, TOP, Frame, chart
 
 MOST_POINTS = 400
 """Epochs up to which each point tells its value when pointed at."""
@@ -90,7 +90,7 @@ def line_chart(title: str, x_name: str, y_name: str, lines: Sequence[Line], mark
                         element("circle", told, cx=frame.x(epoch), cy=frame.y(value), r=radius, class_=f"{line.style} dot")
                     )
     entries = [(line.style, line.name) for line in lines]
-    return drawing(title, drawn, legend([*entries, *([("mark", f"kept: epoch {mark}")] if mark is not None else [])]))
+    return chart(title, drawn, [*entries, *([("mark", f"kept: epoch {mark}")] if mark is not None else [])])
 
 
 def _whole(first: float, last: float) -> list[float]:

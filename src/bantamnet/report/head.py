@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from bantamnet.audit import Audit
 from bantamnet.evaluate.verdict import Verdict
 from bantamnet.report import claim
-from bantamnet.report.compared import accuracy_cell, interval_chart
+from bantamnet.report.compared import accuracy_cell, interval_chart, told
 from bantamnet.report.facts import RunFacts
 from bantamnet.report.findings import verdict
 from bantamnet.report.markup import Markup, element
@@ -85,7 +85,7 @@ def head_of_several(subjects: Sequence[Subject], verdicts: Sequence[Verdict], au
     errors = [subject.name for subject, audit in zip(subjects, audits, strict=True) if any(audit.of("error"))]
     honest = f"The audit calls errors in: {', '.join(errors)}." if errors else "The audit finds no error in any of them."
     cards = [
-        card("Is the difference real?", strong(summary), words([f"{said.sentence()}." for said in verdicts[:SENTENCES]])),
+        card("Is the difference real?", strong(summary), words([told(said) for said in verdicts[:SENTENCES]])),
         card("Honest?", strong(honest), words([f"{s.name}: {s.first.summary['label']}." for s in subjects])),
     ]
     return element(

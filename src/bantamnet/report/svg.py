@@ -8,6 +8,8 @@ from bantamnet.report.markup import Markup, element
 
 WIDTH, HEIGHT = 380, 250
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 34, 42
+NAME = 26
+"""Letters of a name in a legend."""
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
@@ -80,28 +82,38 @@ class Frame:
         ]
 
 
-def legend(entries: Sequence[tuple[str, str]]) -> list[Markup]:
-    """(class of a line, what it is) along the top; a long one takes a second line."""
-    drawn, x, y = [], float(LEFT), 10.0
+def chart(title: str, drawn: Sequence[object], entries: Sequence[tuple[str, str]]) -> Markup:
+    """A drawing in a `Frame` with its legend, (class of a line, what it is), above; a long one makes the drawing higher."""
+    lines: list[list[tuple[float, str, str]]] = [[]]
+    x = float(LEFT)
     for style, words in entries:
-        wide = 24 + 6.1 * len(words) + 14
-        if x + wide - 14 > WIDTH and x > LEFT:
-            x, y = float(LEFT), y + 14
-        drawn += [
-            element("line", x1=x, x2=x + 18, y1=y - 4, y2=y - 4, class_=style),
-            element("text", words, x=x + 23, y=y, class_="tick"),
-        ]
-        x += wide
-    return drawn
+        shown = words if len(words) <= NAME else f"{words[: NAME - 1]}…"
+        wide = 24 + 6.2 * len(shown)
+        if x + wide > WIDTH and lines[-1]:
+            lines, x = [*lines, []], float(LEFT)
+        lines[-1].append((x, style, shown))
+        x += wide + 14
+    above = 14.0 * max(0, len(lines) - 2)
+    named = []
+    for row, line in enumerate(lines):
+        y = 10 + 14 * row - above
+        for x, style, shown in line:
+            named += [
+                element("line", x1=x, x2=x + 18, y1=y - 4, y2=y - 4, class_=style),
+                element("text", shown, x=x + 23, y=y, class_="tick"),
+            ]
+    return drawing(title, drawn, named, above=above)
 
 
-def drawing(title: str, *children: object, width: float = WIDTH, height: float = HEIGHT, class_: str = "chart") -> Markup:
-    """An SVG that scales with the page; `title` is what a screen reader says of it."""
+def drawing(
+    title: str, *children: object, width: float = WIDTH, height: float = HEIGHT, above: float = 0, class_: str = "chart"
+) -> Markup:
+    """An SVG that scales with the page; `title` is what a screen reader says of it, `above` is room over y = 0."""
     return element(
         "svg",
         *children,
         xmlns="http://www.w3.org/2000/svg",
-        viewBox=f"0 0 {width:g} {height:g}",
+        viewBox=f"0 {-above:g} {width:g} {height + above:g}",
         role="img",
         aria_label=title,
         class_=class_,

@@ -16,7 +16,8 @@ def audit_section(audit: Audit) -> Section:
         blocks.append(Text("No fault was found.", "note"))
     if audit.passed:
         blocks.append(Text(f"Passed ({len(audit.passed)}): {', '.join(audit.passed)}.", "note"))
-    blocks += [Text(f"Not checked: {left.check} ({left.why}).", "note") for left in audit.unchecked]
+    if audit.unchecked:
+        blocks.append(Text(f"Not checked: {'; '.join(f'{left.check} ({left.why})' for left in audit.unchecked)}.", "note"))
     return Section("audit", "The audit's findings", blocks)
 
 

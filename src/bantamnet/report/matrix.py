@@ -8,7 +8,7 @@ from torch import Tensor
 from bantamnet.report.markup import Markup, element
 from bantamnet.report.svg import drawing
 
-NUMBERED, DRAWN = 20, 200
+NUMBERED, DRAWN = 20, 100
 """Up to so many classes every cell tells its count; up to so many the matrix is drawn at all."""
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from bantamnet.report.markup import Markup, element
 
 WIDTH, HEIGHT = 380, 250
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 34, 42
+LEFT, RIGHT, TOP, BOTTOM = 64, 12, 34, 42
 NAME = 26
 """Letters of a name in a legend."""
 
@@ -78,7 +78,7 @@ class Frame:
             *drawn,
             element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=HEIGHT - BOTTOM, y2=HEIGHT - BOTTOM, class_="axis"),
             element("text", x_name, x=(LEFT + WIDTH - RIGHT) / 2, y=HEIGHT - 6, class_="name", text_anchor="middle"),
-            element("text", y_name, x=13, y=middle, class_="name", text_anchor="middle", transform=f"rotate(-90 13 {middle:g})"),
+            element("text", y_name, x=12, y=middle, class_="name", text_anchor="middle", transform=f"rotate(-90 12 {middle:g})"),
         ]
 
 

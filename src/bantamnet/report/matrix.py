@@ -78,12 +78,14 @@ def matrix_drawing(matrix: Tensor, names: Sequence[str]) -> Markup:
         ]
     side = num * cell
     drawn += [
-        element("text", "predicted class →", x=left + side, y=top + side + 16, class_="name", text_anchor="end"),
+        element("text", "predicted class →", x=left, y=top + side + 16, class_="name"),
         element("text", "true class →", x=12, y=top + side, class_="name", transform=f"rotate(-90 12 {top + side:.1f})"),
     ]
-    width, height = left + side + 0.5 * text * longest + 8, top + side + 24
+    width, height = max(left + side + 0.5 * text * longest + 8, left + 110), top + side + 24
     title = f"Confusion matrix of {num} classes"
-    return element("div", drawing(title, drawn, width=width, height=height, class_="matrix"), class_="scroll wide", tabindex="0")
+    size = f"min-width: {min(width, 420):.0f}px; max-width: {1.5 * width:.0f}px"
+    shown = drawing(title, drawn, width=width, height=height, class_="matrix", style=size)
+    return element("div", shown, class_="scroll wide", tabindex="0")
 
 
 def _short(name: str, most: int = 14) -> str:

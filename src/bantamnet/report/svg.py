@@ -106,7 +106,13 @@ def chart(title: str, drawn: Sequence[object], entries: Sequence[tuple[str, str]
 
 
 def drawing(
-    title: str, *children: object, width: float = WIDTH, height: float = HEIGHT, above: float = 0, class_: str = "chart"
+    title: str,
+    *children: object,
+    width: float = WIDTH,
+    height: float = HEIGHT,
+    above: float = 0,
+    class_: str = "chart",
+    style: str | None = None,
 ) -> Markup:
     """An SVG that scales with the page; `title` is what a screen reader says of it, `above` is room over y = 0."""
     return element(
@@ -117,4 +123,5 @@ def drawing(
         role="img",
         aria_label=title,
         class_=class_,
+        style=style,
     )

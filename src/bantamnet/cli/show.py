@@ -209,17 +209,28 @@ def run_list(facts: Facts) -> None:
     """A line a run."""
     rows = [
         [
-            *(str(row[name]) for name in ("name", "recipe", "state", "epochs")),
+            *(str(row[name] or "") for name in ("name", "recipe", "state", "epochs")),
             number(row["parameters"]),
-            percent(row["val"]),
-            percent(row["test"]),
+            *(
+                percent(row[split]) + (f" ± {percent(std)}" if (std := row.get(f"{split}_std")) else "")
+                for split in ("val", "test")
+            ),
             row["label"] or "",
-            "" if row["seed"] is None else str(row["seed"]),
+            seeds(row),
             "" if row["seconds"] is None else f"{row['seconds']:.0f}",
         ]
         for row in facts["runs"]
     ]
     console().print(table(RUN_COLUMNS, rows, ["epochs", "parameters", "val", "test", "seed", "seconds"]))
+
+
+def seeds(row: Facts) -> str:
+    """A run's seed, or a group's: 0-4."""
+    if "seeds" not in row:
+        return "" if row["seed"] is None else str(row["seed"])
+    numbers: list[int] = row["seeds"]
+    together = len(numbers) > 1 and numbers == list(range(numbers[0], numbers[-1] + 1))
+    return f"{numbers[0]}-{numbers[-1]}" if together else ", ".join(map(str, numbers))
 
 
 def recipe_list(facts: Facts) -> None:

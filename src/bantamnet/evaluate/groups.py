@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bantamnet.evaluate.distributions import Z_95, student_t_limit, student_t_p
+from bantamnet.evaluate.metrics import wilson_interval
 from bantamnet.evaluate.paired import POWER
 
 FEWEST_SEEDS = 3
@@ -31,7 +32,7 @@ class Spread:
     std: float | None
     """Sample standard deviation (n − 1); None for a single run."""
     interval: tuple[float, float] | None
-    """95% bootstrap interval of the mean; None for a single run whose images are not known."""
+    """95% interval of the mean, by bootstrap, of a single run Wilson's; None for a single run whose images are not known."""
     over: str
     """What was drawn again for it: `seeds`, `images` or `seeds and images`."""
 
@@ -73,9 +74,15 @@ def spread(values: Sequence[float], correct: Tensor | None = None) -> Spread:
         values=runs,
         mean=fmean(runs),
         std=stdev(runs) if len(runs) > 1 else None,
-        interval=bootstrap_interval(runs, correct) if over else None,
+        interval=_interval(runs, correct) if over else None,
         over=over,
     )
+
+
+def _interval(values: Sequence[float], correct: Tensor | None) -> tuple[float, float]:
+    if correct is not None and len(values) == 1:
+        return wilson_interval(int(correct.sum()), correct.shape[1])
+    return bootstrap_interval(values, correct)
 
 
 def bootstrap_interval(

@@ -46,8 +46,7 @@ class Verdict:
         size = f"{points(abs(self.difference))} points"
         if self.found in ("first better", "second better"):
             better, worse = (self.second, self.first) if self.found == "second better" else (self.first, self.second)
-            text = f"{better} is better than {worse}: {size}{self._interval()}"
-            return f"{text}; a difference this large would come up by chance in {self._chance()} of cases"
+            return f"{better} is better than {worse}: {size}{self._interval()}; {self._chance()}"
         more = self._more()
         if self.found == "cannot be decided":
             text = f"whether {self.first} or {self.second} is better cannot be decided ({size} apart): {self.why}"
@@ -55,7 +54,7 @@ class Verdict:
         text = f"no difference can be seen between {self.first} and {self.second}: {size}{self._interval()}"
         if not self.difference:
             return text
-        text += f"; a difference this large would come up by chance in {self._chance()} of cases"
+        text = f"{text}; {self._chance()}"
         return f"{text}; it would take {more} to see one of this size" if more else text
 
     def _more(self) -> str:
@@ -71,12 +70,15 @@ class Verdict:
         low, high = self.interval_95
         if self.difference < 0:  # told as the lead of the better one
             low, high = -high, -low
-        return f" (95% interval {points(low)} to {points(high)})"
+        alone = ", taken alone" if self.comparisons > 1 else ""
+        return f" (95% interval {points(low)} to {points(high)}{alone})"
 
     def _chance(self) -> str:
         assert self.p_adjusted is not None
         share = 100 * self.p_adjusted
-        return "less than 0.01%" if share < 0.01 else f"{share:.2g}%" if share < 10 else f"{share:.0f}%"
+        often = "less than 0.01%" if share < 0.01 else f"{share:.2g}%" if share < 10 else f"{share:.0f}%"
+        among = f" among {self.comparisons} comparisons" if self.comparisons > 1 else ""
+        return f"a difference this large{among} would come up by chance in {often} of cases"
 
 
 def points(share: float) -> str:

@@ -44,7 +44,8 @@ def stages(layers: list[Layer]) -> list[Stage]:
         key = ".".join(parts[:2]) if parts[0] == "stages" and len(parts) > 1 else parts[0]
         groups.setdefault("flatten" if layer.kind == "Flatten" else key, []).append(layer)
     groups.pop("flatten", None)
-    return [_stage(key, inside) for key, inside in groups.items()]
+    drawn = {key: inside for key, inside in groups.items() if {layer.kind for layer in inside} != {"Sequential"}}  # empty ones
+    return [_stage(key, inside) for key, inside in drawn.items()]
 
 
 def _stage(key: str, layers: list[Layer]) -> Stage:

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from bantamnet.audit import Audit
 from bantamnet.evaluate.verdict import Verdict
 from bantamnet.report import claim
-from bantamnet.report.compared import accuracy_cell, interval_chart, told
 from bantamnet.report.facts import RunFacts
 from bantamnet.report.findings import verdict
 from bantamnet.report.markup import Markup, element
+from bantamnet.report.sidebyside import accuracy_cell, interval_chart, told
 from bantamnet.report.small import budget_bar, interval_bar
 from bantamnet.report.subjects import Subject
 from bantamnet.report.words import count, duration, interval, listed, percent

@@ -1,6 +1,6 @@
 """The runs of a group, which differ in nothing but their seed."""
 
-from bantamnet.report.blocks import Section, Table, Text
+from bantamnet.report.blocks import Block, Section, Table, Text
 from bantamnet.report.subjects import Subject
 from bantamnet.report.words import count, duration, interval, percent
 
@@ -25,6 +25,7 @@ def seeds_section(group: Subject) -> Section:
         f"Mean {percent(spread.mean)}, {several}; 95% interval of the mean {interval(*group.interval)}, with {spread.over} drawn "
         f"again. What follows shows seed {group.first.config.seed}, the first of {count(len(group.runs), 'seed')}."
     )
-    return Section(
-        "seeds", "Seeds", [Table(columns, rows, frozenset({"test accuracy", "validation accuracy", "time"})), Text(said, "note")]
-    )
+    blocks: list[Block] = [Table(columns, rows, frozenset({"test accuracy", "validation accuracy", "time"})), Text(said, "note")]
+    if group.measured.missing:
+        blocks.append(Text(f"Not counted: {', '.join(group.measured.missing)}.", "warning"))
+    return Section("seeds", "Seeds", blocks)

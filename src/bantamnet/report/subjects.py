@@ -1,4 +1,4 @@
-"""What is compared: runs, and groups of runs that differ in nothing but their seed."""
+"""What a report is on: runs, and groups of runs that differ in nothing but their seed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,13 +7,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from bantamnet.errors import UserError
-from bantamnet.evaluate.groups import Spread, spread, welch
-from bantamnet.evaluate.paired import mcnemar
-from bantamnet.evaluate.verdict import Verdict, verdicts
+from bantamnet.evaluate.groups import Spread
+from bantamnet.evaluate.measured import Measured, measured
+from bantamnet.evaluate.verdict import Verdict
+from bantamnet.report.compare import judge, short_names
 from bantamnet.report.facts import RunFacts, read_run
 
 ALL_PAIRS = 5
@@ -25,6 +23,7 @@ class Subject:
     """A run, or a group of them."""
 
     name: str
+    measured: Measured
     runs: Sequence[RunFacts]
 
     @property
@@ -33,67 +32,47 @@ class Subject:
         return self.runs[0]
 
     @cached_property
-    def correct(self) -> Tensor:
-        """bool (seeds, images): which test images each run named right."""
-        return torch.stack([run.predictions["logits"].argmax(1) == run.predictions["targets"] for run in self.runs])
-
-    @cached_property
     def spread(self) -> Spread:
-        """Mean, standard deviation and interval of the test accuracy; of one run the interval in its summary."""
-        return spread([run.test["accuracy"] for run in self.runs], self.correct)
+        """Mean, standard deviation and interval of the test accuracy."""
+        return self.measured.spread()
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95% interval of the accuracy."""
+        """95% interval of the accuracy: of one run that in its summary, of a group that of the mean."""
         low, high = self.first.test["accuracy_95"] if len(self.runs) == 1 else self.spread.interval or (0.0, 1.0)
         return low, high
 
     @property
-    def seeds(self) -> list[int]:
+    def seeds(self) -> tuple[int, ...]:
         """The seeds of its runs."""
-        return [run.config.seed for run in self.runs]
+        return self.measured.seeds
 
 
 def read_subjects(paths: Sequence[Path], data_dir: Path | None = None, data: str | None = None) -> list[Subject]:
-    """A subject for each path: a run directory, or a folder of runs that differ in their seed alone; raises `UserError`."""
-    found = []
-    for path in paths:
-        folders = [path] if (path / "config.yaml").is_file() else sorted(p.parent for p in path.glob("*/config.yaml"))
-        if not folders:
-            raise UserError(f"{path} is no run directory and holds none; `bantamnet runs` lists them")
-        runs = [read_run(folder, data_dir, data) for folder in folders]
-        alike = [{**run.config.dump(), "seed": 0} for run in runs]
-        if any(config != alike[0] for config in alike):
-            raise UserError(f"{path} holds runs of different configs; name them one by one: {' '.join(map(str, folders))}")
-        found.append(Subject(path.resolve().name, runs))
-    names = [subject.name for subject in found]
-    if len(set(names)) < len(names):  # tell folders of one name apart by their whole path
-        found = [Subject(str(path), subject.runs) for path, subject in zip(paths, found, strict=True)]
-    return found
+    """A subject for each path: a run directory, or a group of seeds; raises `UserError` for what is neither, or unfinished."""
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise UserError("the same run is named twice; name different ones")
+    names = short_names(paths) if len(paths) > 1 else [paths[0].resolve().name]
+    read = [measured(path) for path in paths]
+    return [
+        Subject(name, found, [read_run(run.path, data_dir, data) for run in found.runs])
+        for name, found in zip(names, read, strict=True)
+    ]
 
 
-def compare(subjects: Sequence[Subject]) -> list[Verdict]:
-    """Whether their differences are real: over seeds where both sides have several, over test images where both are one run."""
-    pairs = list(combinations(subjects, 2))
+def verdicts_on(subjects: Sequence[Subject]) -> list[Verdict]:
+    """Whether their differences are real: over test images between single runs, else over seeds; strangers are left out."""
+    pairs = list(combinations(range(len(subjects)), 2))
     if len(subjects) > ALL_PAIRS:
-        best = max(subjects, key=lambda subject: subject.spread.mean)
-        pairs = [(subject, best) for subject in subjects if subject is not best]
-    made: list[Any] = []
-    for one, two in pairs:
-        if len(one.runs) == len(two.runs) == 1:
-            if same_images(one.first, two.first):
-                made.append((one.name, two.name, mcnemar(one.correct[0], two.correct[0])))
-        else:
-            accuracies = ([run.test["accuracy"] for run in subject.runs] for subject in (one, two))
-            made.append((one.name, two.name, welch(*accuracies)))
-    return verdicts(made)
+        best = max(range(len(subjects)), key=lambda index: subjects[index].spread.mean)
+        pairs = [(index, best) for index in range(len(subjects)) if index != best]
+    alike = [(one, two) for one, two in pairs if same_images(subjects[one], subjects[two])]
+    return judge(alike, [subject.measured for subject in subjects], [subject.name for subject in subjects])
 
 
-def same_images(one: RunFacts, two: RunFacts) -> bool:
-    """Whether both were measured on the same test images in the same order."""
-    return bool(
-        one.test["fingerprint"] == two.test["fingerprint"] and torch.equal(one.predictions["ids"], two.predictions["ids"])
-    )
+def same_images(one: Subject, two: Subject) -> bool:
+    """Whether both were measured on the same test images."""
+    return one.measured.fingerprint == two.measured.fingerprint
 
 
 def differing_keys(subjects: Sequence[Subject]) -> dict[str, list[str]]:
@@ -109,14 +88,11 @@ def differing_keys(subjects: Sequence[Subject]) -> dict[str, list[str]]:
 
 
 def _flat(tree: Any, key: str = "") -> dict[str, str]:
-    if isinstance(tree, dict) and tree:
-        return {
-            name: value for part, below in tree.items() for name, value in _flat(below, f"{key}.{part}" if key else part).items()
-        }
-    if isinstance(tree, list) and tree and isinstance(tree[0], dict):
-        return {
-            n: value
-            for index, below in enumerate(tree)
-            for n, value in _flat(below, f"{key}.{index}" if len(tree) > 1 else key).items()
-        }
+    below: dict[str, Any] = {}
+    if isinstance(tree, dict):
+        below = {f"{key}.{part}" if key else part: value for part, value in tree.items()}
+    elif isinstance(tree, list) and tree and isinstance(tree[0], dict):
+        below = {f"{key}.{index}" if len(tree) > 1 else key: value for index, value in enumerate(tree)}
+    if below:
+        return {name: value for part, inside in below.items() for name, value in _flat(inside, part).items()}
     return {key: "none" if tree in (None, "", [], {}) else str(tree)}

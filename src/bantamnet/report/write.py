@@ -10,14 +10,6 @@ from bantamnet.report import claim
 from bantamnet.report.attention import attention_section
 from bantamnet.report.blocks import Block, Code, Section, Text
 from bantamnet.report.calibrated import calibration_section
-from bantamnet.report.compared import (
-    accuracy_cell,
-    by_class_section,
-    commands_section,
-    curves_together,
-    differences_section,
-    verdict_section,
-)
 from bantamnet.report.facts import RunFacts
 from bantamnet.report.findings import audit_section, audits_section, verdict
 from bantamnet.report.head import head, head_of_group, head_of_several
@@ -26,7 +18,15 @@ from bantamnet.report.net import net_section
 from bantamnet.report.render import page
 from bantamnet.report.results import classes_section, mistakes_section, pairs_section
 from bantamnet.report.seeds import seeds_section
-from bantamnet.report.subjects import Subject, compare, read_subjects
+from bantamnet.report.sidebyside import (
+    accuracy_cell,
+    by_class_section,
+    commands_section,
+    curves_together,
+    differences_section,
+    verdict_section,
+)
+from bantamnet.report.subjects import Subject, read_subjects, verdicts_on
 from bantamnet.report.trained import claims_section, curves_section, repeat_section, samples_section
 from bantamnet.runs.tensorfile import write_bytes
 
@@ -86,7 +86,7 @@ def one(subject: Subject, audit: Audit) -> tuple[str, str]:
 
 def compared(subjects: Sequence[Subject], audits: Sequence[Audit]) -> tuple[str, str]:
     """(HTML, Markdown) of a comparison."""
-    verdicts = compare(subjects)
+    verdicts = verdicts_on(subjects)
     sections = [
         verdict_section(subjects, verdicts),
         differences_section(subjects),

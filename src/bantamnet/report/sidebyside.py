@@ -6,6 +6,7 @@ from typing import Any
 from bantamnet.evaluate.metrics import per_class
 from bantamnet.evaluate.verdict import Verdict
 from bantamnet.report.blocks import Block, Code, Figure, Section, Table, Text
+from bantamnet.report.compare import notes
 from bantamnet.report.curves import Line, line_chart
 from bantamnet.report.facts import RunFacts
 from bantamnet.report.markup import Markup, element
@@ -43,23 +44,12 @@ def verdict_section(subjects: Sequence[Subject], verdicts: Sequence[Verdict]) ->
     columns = ("run", "test accuracy", "95% interval", "seeds", "parameters", "class", "MACs", "time", "label")
     blocks: list[Block] = [Table(columns, rows, frozenset({"test accuracy", "parameters", "MACs", "time"}))]
     blocks += [Text(told(verdict)) for verdict in verdicts]
-    if verdicts:
-        blocks.append(Text(_how(verdicts), "note"))
-    others = [subject.name for subject in subjects[1:] if not same_images(subjects[0].first, subject.first)]
+    about = notes(verdicts, [subject.measured for subject in subjects], [subject.name for subject in subjects])
+    blocks += [Text(text, "note") for text in about]
+    others = [subject.name for subject in subjects[1:] if not same_images(subjects[0], subject)]
     if others:
-        blocks.append(
-            Text(
-                f"Measured on other test images than {subjects[0].name}: {', '.join(others)}. Such figures do not compare.",
-                "warning",
-            )
-        )
-    labels = {subject.first.summary["label"] for subject in subjects}
-    if len(labels) > 1:
-        blocks.append(
-            Text(
-                "The labels differ: a figure that test images helped to choose is no match for one that they did not.", "warning"
-            )
-        )
+        said = f"Measured on other test images than {subjects[0].name}: {', '.join(others)}. Such figures do not compare."
+        blocks.append(Text(said, "warning"))
     return Section("comparison", "Is the difference real?", blocks)
 
 
@@ -67,21 +57,6 @@ def told(verdict: Verdict) -> str:
     """The verdict as a sentence; a name at its beginning keeps its letters."""
     text = verdict.sentence()
     return f"{text if text.startswith((verdict.first, verdict.second)) else text[0].upper() + text[1:]}."
-
-
-def _how(verdicts: Sequence[Verdict]) -> str:
-    ways = {
-        "mcnemar": "single runs by McNemar's test on the test images that only one of them has right",
-        "welch": "groups by Welch's t-test over seeds",
-        "permutation": "groups by permutation over seeds",
-    }
-    used = [way for test, way in ways.items() if any(verdict.test == test for verdict in verdicts)]
-    told = [f"Compared: {'; '.join(used)}."] if used else []
-    if verdicts[0].comparisons > 1:
-        told.append(f"{verdicts[0].comparisons} comparisons were made at once, and their chances raised for it (Holm).")
-    if any(verdict.test == "mcnemar" for verdict in verdicts):
-        told.append("Two single runs tell two nets apart, not two recipes: that takes seeds.")
-    return " ".join(told)
 
 
 def differences_section(subjects: Sequence[Subject]) -> Section:

@@ -37,12 +37,9 @@ def rate_rises(subject: Subject) -> Iterator[Finding]:
     for number, group in enumerate(config.optim):
         for piece in pieces(config, group, steps):
             rates = [rate for _, rate in piece.rates]
-            bottoms = _bottoms_after_peak(rates)
-            rises = [(rate - bottom, place) for place, (rate, bottom) in enumerate(zip(rates, bottoms, strict=True))]
-            rise, top = max(rises, default=(0.0, 0))
+            rise, top, bottom = highest_rise(rates)
             if rise <= SHARE * max(rates, default=0.0):
                 continue
-            bottom = next(place for place, rate in enumerate(rates) if rate == bottoms[top])
             yield Finding(
                 name,
                 "warning",
@@ -65,13 +62,12 @@ def _logged_rise(subject: Subject, name: str) -> Iterator[Finding]:
     lines = subject.epochs
     for number in range(len(lines[0]["lr"])):
         rates = [line["lr"][number] for line in lines]
-        bottoms = _bottoms_after_peak(rates)
-        rise, top = max((rate - bottom, place) for place, (rate, bottom) in enumerate(zip(rates, bottoms, strict=True)))
+        rise, top, bottom = highest_rise(rates)
         if rise > SHARE * max(rates):
             yield Finding(
                 name,
                 "warning",
-                f"metrics.jsonl: the rate of optim.{number} falls to {bottoms[top]:.2g} and is back at {rates[top]:.2g} after "
+                f"metrics.jsonl: the rate of optim.{number} falls to {rates[bottom]:.2g} and is back at {rates[top]:.2g} after "
                 f"epoch {top + 1}, which config.yaml does not ask for",
                 "train again with one config from beginning to end",
                 "run",
@@ -180,15 +176,17 @@ def steps_per_epoch(subject: Subject) -> int:
     return max(1, -(-(num - held_out) // config.batch_size))
 
 
-def _bottoms_after_peak(rates: list[float]) -> list[float]:
-    """For each place the lowest rate since the highest one before it."""
-    bottoms, peak, bottom = [], float("-inf"), float("inf")
-    for rate in rates:
-        if rate >= peak:
-            peak = bottom = rate
-        bottom = min(bottom, rate)
-        bottoms.append(bottom)
-    return bottoms
+def highest_rise(rates: list[float]) -> tuple[float, int, int]:
+    """(how far a rate rises again after it has fallen from its peak so far, where it has risen to, where it rose from)."""
+    highest, peak, bottom = (0.0, 0, 0), 0, 0
+    for place, rate in enumerate(rates):
+        if rates[bottom] < (1 - SHARE) * rates[peak]:
+            highest = max(highest, (rate - rates[bottom], place, bottom))
+        if rate >= rates[peak]:
+            peak = bottom = place
+        elif rate < rates[bottom]:
+            bottom = place
+    return highest
 
 
 def _percent(share: float) -> str:

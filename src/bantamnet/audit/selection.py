@@ -18,12 +18,12 @@ def test_selection(subject: Subject) -> Iterator[Finding]:
         *(["ended the run (early_stop)"] if config.early_stop else []),
     ]
     if ways:
+        worth = f"the best of {config.epochs} looks" if config.select == "best-test" else "that of images that helped to train"
         yield Finding(
             name,
             "error",
-            f"data.val.source is test: the test images {' and '.join(ways)}, so accuracy on them "
-            f"{'is the best of ' + str(config.epochs) + ' looks' if config.select == 'best-test' else 'is that of images that helped'}, "
-            "and not that of unseen ones",
+            f"data.val.source is test: the test images {' and '.join(ways)}, so accuracy on them is {worth} and not that of "
+            "unseen ones",
             "set data.val.source=train and select=best-val, train again, and score the test images once",
             "config",
         )
@@ -54,7 +54,8 @@ def _looks(subject: Subject) -> Iterator[Finding]:
             "test-selection",
             "note",
             f"evaluations.jsonl: the test images were scored in {len(ways)} ways, from {100 * min(ways.values()):.2f}% to "
-            f"{100 * max(ways.values()):.2f}% ({', '.join(str(way[0]) for way in ways)}): the best of them was chosen by these images",
+            f"{100 * max(ways.values()):.2f}% ({', '.join(str(way[0]) for way in ways)}): the "
+            "best of them was chosen by these images",
             "choose the views on validation images (bantamnet evaluate RUN --split val), and quote the way that was chosen there",
             "run",
         )

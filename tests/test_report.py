@@ -335,7 +335,7 @@ def another_seed(run: RunDirectory, folder: Path, seed: int, mistakes: int, *key
 
 
 def test_a_group_of_seeds_tells_mean_spread_and_interval(run: RunDirectory, tmp_path: Path) -> None:
-    write_group(tmp_path / "group", [0, 1, 2, 3])
+    write_group(tmp_path / "group", [RunDirectory(tmp_path / "group" / f"seed-{seed}") for seed in range(4)])
     for seed, mistakes in ((0, 36), (1, 18), (2, 27)):
         another_seed(run, tmp_path / "group" / f"seed-{seed}", seed, mistakes)
     done = write_report([tmp_path / "group"])

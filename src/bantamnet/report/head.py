@@ -84,6 +84,7 @@ def head_of_several(subjects: Sequence[Subject], verdicts: Sequence[Verdict], au
     summary = f"{count(counted['found'], 'real difference')}, {counted['not']:,} not shown" if verdicts else "nothing to compare"
     errors = [subject.name for subject, audit in zip(subjects, audits, strict=True) if any(audit.of("error"))]
     honest = f"The audit calls errors in: {', '.join(errors)}." if errors else "The audit finds no error in any of them."
+    figure = card("Test accuracy with its 95% interval", interval_chart(subjects))
     cards = [
         card("Is the difference real?", strong(summary), words([told(said) for said in verdicts[:SENTENCES]])),
         card("Honest?", strong(honest), words([f"{s.name}: {s.first.summary['label']}." for s in subjects])),
@@ -91,8 +92,7 @@ def head_of_several(subjects: Sequence[Subject], verdicts: Sequence[Verdict], au
     return element(
         "header",
         top(f"{len(subjects)} compared", on, []),
-        element("div", interval_chart(subjects), class_="card"),
-        element("div", cards, class_="cards below"),
+        element("div", figure, element("div", cards, class_="cards single"), class_="hero several"),
         quoted("\n".join(claim.named_line(subject) for subject in subjects)),
     )
 

@@ -89,7 +89,7 @@ def curves_together(subjects: Sequence[Subject]) -> Section:
         figures.append(Figure(size_chart(shown), "Test accuracy with its 95% interval over parameters.", "third"))
     if len(subjects) > LINES:
         figures.append(Text(f"The first {LINES} of {len(subjects)} are drawn.", "note"))
-    return Section("curves", "Training, and size", figures)
+    return Section("curves", "Training", figures)
 
 
 def size_chart(subjects: Sequence[Subject]) -> Markup:
@@ -116,41 +116,44 @@ def size_chart(subjects: Sequence[Subject]) -> Markup:
 
 
 def interval_chart(subjects: Sequence[Subject]) -> Markup:
-    """Every accuracy with its interval beneath each other on one scale; the points beneath a group's are its seeds."""
-    row, left, width = 34, 10, 860
+    """Every accuracy with its interval beneath each other on one scale; the points on a group's are its seeds."""
+    row, left, width = 38, 10, 380
     lows, highs = ([100 * subject.interval[side] for subject in subjects] for side in (0, 1))
     seen = [100 * value for subject in subjects for value in subject.spread.values]
     begin, end = min([*lows, *seen]), max([*highs, *seen])
     room = max(0.08 * (end - begin), 0.1)
     begin, end = max(0.0, begin - room), min(100.0, end + room)
-    bottom = row * len(subjects) + 8
+    bottom = row * len(subjects) + 6
 
     def x(value: float) -> float:
-        return left + 190 + (value - begin) / (end - begin) * (width - left - 210)
+        return left + 8 + (value - begin) / (end - begin) * (width - 2 * left - 16)
 
     drawn = []
-    for tick in ticks(begin, end, 7):
+    for tick in ticks(begin, end, 5):
         drawn += [
             element("line", x1=x(tick), x2=x(tick), y1=4, y2=bottom, class_="grid"),
-            element("text", f"{tick_text(tick)}%", x=x(tick), y=bottom + 16, class_="tick", text_anchor="middle"),
+            element(
+                "text",
+                f"{tick_text(tick)}%",
+                x=min(max(x(tick), 16), width - 18),
+                y=bottom + 16,
+                class_="tick",
+                text_anchor="middle",
+            ),
         ]
     for index, (subject, low, high) in enumerate(zip(subjects, lows, highs, strict=True)):
-        y, style = 8 + row * index + row / 2, f"line{index % 6 + 1}"
-        name = subject.name if len(subject.name) <= 26 else f"{subject.name[:25]}…"
+        y, style = row * index + 27, f"line{index % 6 + 1}"
+        name = subject.name if len(subject.name) <= 32 else f"{subject.name[:31]}…"
+        seeds = subject.spread.values if len(subject.runs) > 1 else ()
         drawn += [
-            element("text", name, element("title", subject.name), x=left, y=y + 4, class_="tick strong"),
+            element("text", name, element("title", subject.name), x=left, y=y - 11, class_="tick strong"),
+            element("text", accuracy_cell(subject), x=width - left, y=y - 11, class_="tick strong", text_anchor="end"),
             element("line", x1=x(low), x2=x(high), y1=y, y2=y, class_=f"{style} range"),
-            *(
-                element("circle", cx=x(100 * value), cy=y, r=2.5, class_="seed")
-                for value in subject.spread.values
-                if len(subject.runs) > 1
-            ),
-            element("circle", cx=x(100 * subject.spread.mean), cy=y, r=6, class_=f"{style} dot"),
+            *(element("circle", cx=x(100 * value), cy=y, r=2, class_="seed") for value in seeds),
+            element("circle", cx=x(100 * subject.spread.mean), cy=y, r=5, class_=f"{style} dot"),
         ]
     title = "Test accuracies with their 95% intervals"
-    return element(
-        "div", drawing(title, drawn, width=width, height=bottom + 24, class_="intervals"), class_="scroll", tabindex="0"
-    )
+    return drawing(title, drawn, width=width, height=bottom + 22, class_="intervals")
 
 
 def by_class_section(subjects: Sequence[Subject]) -> Section | None:

@@ -97,6 +97,7 @@ class RunFacts:
         for name, split in splits.items():
             if split.fingerprint != self.summary["data"][name]["fingerprint"]:
                 return f"the {name} images at hand are not those of the run (another fingerprint)"
+        assert splits["test"].ids.equal(self.predictions["ids"]), "predictions are in the order of their split"
         return splits
 
     @property

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, precisio
 import bantamnet
 from bantamnet.data.sources import load_digits
 from bantamnet.errors import UserError
+from bantamnet.evaluate.calibration import calibration, fit_temperature
 from bantamnet.evaluate.metrics import confusion_matrix as our_confusion
 from bantamnet.evaluate.metrics import per_class, score, wilson_interval
 from bantamnet.runs.directory import RunDirectory
-from bantamnet.runs.tensorfile import read_header
+from bantamnet.runs.tensorfile import read_header, write_tensors
 from bantamnet.training import train
 from conftest import invoke, tiny
 
@@ -198,3 +200,34 @@ def test_warm_start_takes_the_weights_of_a_model_file(run: RunDirectory, tmp_pat
         bantamnet.load(again.path).net.named_parameters(), bantamnet.load(run.path).net.parameters(), strict=True
     ):
         assert torch.equal(ours, theirs), name
+
+
+def test_evaluate_tells_calibration_with_a_temperature_from_validation_alone(
+    run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(*words: str, path: Path = run.path) -> dict[str, Any]:
+        code, out, _ = invoke(["evaluate", str(path), "--json", *words], monkeypatch, capsys)
+        assert code == 0
+        return dict(json.loads(out)["calibration"])
+
+    val, test = run.predictions("val"), run.predictions("test")
+    temperature = fit_temperature(val["logits"], val["targets"])
+    assert temperature is not None and temperature != fit_temperature(test["logits"], test["targets"])
+    found = told()
+    assert found.pop("temperature_from") == "fitted on 144 validation images"
+    assert found == pytest.approx(calibration(test["logits"], test["targets"], temperature), rel=1e-5)
+    assert "these are the images" in told("--split", "val")["temperature_from"]
+    hflip = told("--tta", "hflip")
+    assert hflip["temperature"] is None and "have tta none" in hflip["temperature_from"] and "ece_scaled" not in hflip
+    alone = tmp_path / "alone.safetensors"
+    alone.write_bytes(run.best.read_bytes())
+    assert "no validation predictions" in told(path=alone)["temperature_from"]
+    code, out, _ = invoke(["evaluate", str(run.path)], monkeypatch, capsys)
+    assert code == 0 and f"with temperature {temperature:.3f} (fitted on 144 validation images): ECE" in out
+    copied = tmp_path / "copied"
+    shutil.copytree(run.path, copied)
+    predictions = copied / "predictions" / "val.safetensors"
+    write_tensors(predictions, val, {**read_header(predictions), "digest": "0" * 64})
+    assert "of other weights" in told(path=copied)["temperature_from"]
+    predictions.write_bytes(predictions.read_bytes()[:-9])
+    assert "damaged" in told(path=copied)["temperature_from"]

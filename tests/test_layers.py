@@ -65,6 +65,7 @@ def test_help_does_not_import_pytorch() -> None:
         "summary",
         "data",
         "audit",
+        "report",
         "runs",
         "check",
         "doctor",
@@ -73,6 +74,7 @@ def test_help_does_not_import_pytorch() -> None:
         "recipes show",
         "recipes copy",
         "import",
+        "explain",
     ]
     program = (
         "import sys\nfrom typer.testing import CliRunner\nfrom bantamnet.cli.app import app\n"

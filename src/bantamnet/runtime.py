@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import functools
 import hashlib
+import itertools
 import os
 import platform
 import shlex
@@ -125,6 +126,9 @@ class Ranks:
         return [part[:length] for part, length in zip(parts, lengths, strict=True)]
 
 
+_TIMES_JOINED = itertools.count()
+
+
 class LostRankError(RuntimeError):
     """Another rank has died or hangs; this one cannot go on alone."""
 
@@ -144,9 +148,10 @@ def join_ranks(device: torch.device, timeout: float = 600) -> Iterator[Ranks]:
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     limit = datetime.timedelta(seconds=timeout)
     store, rank, size = next(rendezvous("env://", timeout=limit))
-    # torchrun keeps one store over its restarts (pytorch issue 135712): what the ranks of the last attempt left there must
-    # not be taken for what those of this one say.
-    store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)  # type: ignore[attr-defined]
+    # torchrun keeps one store over its restarts (pytorch issue 135712), and over all that a process joins: what the ranks of
+    # the last attempt, or of the run before, left there must not be taken for what those of this one say.
+    attempt = f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}, {next(_TIMES_JOINED)}"
+    store = dist.PrefixStore(attempt, store)  # type: ignore[attr-defined]
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bantamnet.cli import show, verbs_audit, verbs_shift, verdicts
+from bantamnet.cli import compared, show, verbs_audit, verbs_compare, verbs_explain, verbs_report, verbs_shift, verdicts
 from bantamnet.cli.verbs_bench import bench_app
 from bantamnet.errors import UserError
 
@@ -23,6 +23,9 @@ recipes_app = typer.Typer(help="List, show and copy recipes.", pretty_exceptions
 app.add_typer(recipes_app, name="recipes", invoke_without_command=True)
 app.add_typer(bench_app, name="bench")
 verbs_audit.register(app)
+verbs_compare.register(app)
+verbs_explain.register(app)
+verbs_report.register(app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key; may be repeated.")]
@@ -47,9 +50,14 @@ def train(
     sets: Set = None,
     epochs: Annotated[int | None, typer.Option(help="Short for --set epochs=N.")] = None,
     seed: Annotated[int | None, typer.Option(help="Short for --set seed=N.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Run directory (default: runs/NAME, numbered where taken).")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Train N seeds into a group of runs; the same command again goes on.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run directory (default: runs/NAME, numbered where taken; runs/NAME-seeds for a group).")
+    ] = None,
     use: Use = None,
-    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a run, or a group, that was stopped.")] = None,
     refit: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Train a finished run's recipe on all images, as long as validation chose.")
     ] = None,
@@ -67,6 +75,7 @@ def train(
 ) -> None:
     """Train a recipe, then score it once on the test images."""
     import bantamnet
+    from bantamnet.runs.group import is_group
     from bantamnet.runs.lookup import resolve
     from bantamnet.runtime import LostRankError, is_main_process
     from bantamnet.training.checkpoints import NonFiniteError
@@ -84,9 +93,9 @@ def train(
     ]
     if sum(what is not None for what in (recipe, resume, refit)) != 1:
         raise UserError("name what to train: a recipe (`bantamnet recipes` lists them), --resume RUN or --refit RUN; one of them")
-    if resume and (given or out):
+    if resume and (given or out or seeds):
         raise UserError("--resume goes on with the run's own config; only --data, --data-dir, --use and --json go with it")
-    if refit and (sets or epochs is not None or device or time_budget or data or skip_bad):
+    if refit and (seeds or sets or epochs is not None or device or time_budget or data or skip_bad):
         raise UserError("--refit takes the run's recipe as it is; only --seed, --out, --data-dir and --json go with it")
     options = Options(
         data_dir=data_dir,
@@ -95,6 +104,12 @@ def train(
         rank_timeout=rank_timeout,
     )
     try:
+        if seeds or (resume and is_group(resume)):
+            run_own_code(use if resume else None)
+            group = verbs_compare.train_group(resume or resolve(recipe or "", given, use or []), seeds, out, options)
+            if is_main_process():
+                show.either(json, group, compared.trained)
+            raise typer.Exit(3 if group["diverged"] else 0)
         if resume:
             run_own_code(use)
             run = bantamnet.resume(resume, options)

@@ -14,7 +14,7 @@ from bantamnet.errors import UserError
 from bantamnet.evaluate.logits import batch_logits, batch_size
 from bantamnet.evaluate.metrics import predicted_classes
 from bantamnet.evaluate.tta import ViewAverage, chosen_tta
-from bantamnet.runs.directory import RunDirectory
+from bantamnet.runs.directory import RunDirectory, refuse_group
 from bantamnet.runs.modelfile import ModelInfo, load_model
 from bantamnet.runs.own import use_copies
 from bantamnet.runtime import memory_format, pick_device, pick_precision
@@ -92,6 +92,7 @@ def load_classifier(path: Path, device: str = "auto", precision: str | None = "a
     """The classifier of a model file, or of a run directory's best.safetensors; precision None is that of its figures."""
     file = path / "best.safetensors" if path.is_dir() else path
     if not file.is_file():
+        refuse_group(path)
         is_run = (path / "config.yaml").is_file()
         hint = "the run kept no model yet; continue it: bantamnet train --resume" if is_run else "no run directory or model file"
         raise UserError(f"{path}: {hint}")

@@ -1,9 +1,8 @@
-"""Figures from logits (N, classes) and targets (N,)."""
+"""Figures from logits (N, classes) and targets (N,); of classes with equal logits the first one is the answer."""
 
 import math
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -56,7 +55,17 @@ def per_class(logits: Tensor, targets: Tensor, class_names: tuple[str, ...]) -> 
     return rows
 
 
+def macro(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Means over the rows of `per_class`, each class counting the same: precision, recall and F1 over all classes,
+    balanced accuracy over those that have images (their mean recall; 0 of none).
+    """
+    present = [row["recall"] for row in rows if row["num"]]
+    means = {name: sum(row[name] for row in rows) / len(rows) for name in ("precision", "recall", "f1")}
+    return {**means, "balanced_accuracy": sum(present) / len(present) if present else 0.0}
+
+
 def predicted_classes(logits: Tensor, top: int) -> tuple[Tensor, Tensor]:
-    """(probabilities, classes) of the `top` most likely classes, each (N, top), most likely first."""
-    probabilities, classes = logits.float().softmax(1).topk(min(top, logits.shape[1]), dim=1)
-    return probabilities, torch.as_tensor(classes)
+    """(probabilities, classes) of the `top` most likely classes, each (N, top), most likely first; of equal ones the first."""
+    logits = logits.float()
+    classes = logits.sort(dim=1, descending=True, stable=True).indices[:, :top]
+    return logits.softmax(1).gather(1, classes), classes

@@ -15,9 +15,11 @@ from bantamnet.data.listener import Listener
 from bantamnet.data.sources import find_source
 from bantamnet.data.split import Split, hold_out
 from bantamnet.errors import UserError, WriteError
-from bantamnet.evaluate.classifier import load_classifier
+from bantamnet.evaluate.calibration import calibration
+from bantamnet.evaluate.classifier import Classifier, load_classifier
 from bantamnet.evaluate.logits import split_logits
-from bantamnet.evaluate.metrics import per_class, score
+from bantamnet.evaluate.metrics import macro, per_class, score
+from bantamnet.evaluate.temperature import run_temperature
 from bantamnet.evaluate.tta import chosen_tta
 from bantamnet.runs.directory import RunDirectory, append_line
 from bantamnet.runs.own import require
@@ -72,16 +74,8 @@ def evaluate(
     what it says. `data` is another place of its data, or other data with the same classes.
     """
     classifier = load_classifier(path, device, precision)
-    config = moved(validate_origin(classifier.info.config, str(path)), data)
-    if not is_path(config.data.name):
-        require("data", config.data.name, classifier.info.config, str(path))
     average = chosen_tta(tta, classifier.info.config, tta_average, tta_below)
-    splits = load_splits(config, data_dir, listener)
-    if split_name not in splits:
-        raise UserError(f"--split: {config.name} has no {split_name!r} images; it has {', '.join(splits)}")
-    split = splits[split_name]
-    if split.class_names != classifier.info.class_names:
-        raise UserError(f"{path}: its classes ({_few(classifier.info.class_names)}) are not those of {config.data.name}")
+    config, split = own_split(classifier, path, split_name, data_dir, data, listener)
     preprocessing = classifier.info.preprocessing
     precision = classifier.precision
     with join_ranks(pick_device(device)) as ranks:
@@ -89,6 +83,12 @@ def evaluate(
         logits = split_logits(
             classifier.net, split, preprocessing, precision=precision, tta=average, ranks=ranks, advance=advance
         )
+    folder = path if path.is_dir() else path.parent
+    if split_name == "val":
+        temperature, temperature_from = None, "none: these are the images that it is fitted on"
+    else:
+        temperature, temperature_from = run_temperature(RunDirectory(folder), classifier.digest, average)
+    by_class = per_class(logits, split.labels, split.class_names)
     figures = {
         "model": str(path),
         "data": config.data.name,
@@ -96,14 +96,15 @@ def evaluate(
         **average.figures(),
         "precision": precision,
         **score(logits, split.labels),
-        "per_class": per_class(logits, split.labels, split.class_names),
+        "per_class": by_class,
+        "macro": macro(by_class),
+        "calibration": calibration(logits, split.labels, temperature) | {"temperature_from": temperature_from},
         "chosen": classifier.info.chosen,
         "label": classifier.info.label,
         "digest": classifier.digest,
         "fingerprint": split.fingerprint,
     }
     looks_at_test = split_name == "test" or (split_name == "val" and config.data.val.source == "test")
-    folder = path if path.is_dir() else path.parent
     if looks_at_test and ranks.main and (folder / "config.yaml").is_file():
         try:
             record_test_look(RunDirectory(folder), figures, "evaluate")
@@ -123,6 +124,27 @@ def _scoring(listener: Listener, num: int, num_ranks: int) -> Callable[[int], No
 
     listener.progress(0, num, "scoring images")
     return advance
+
+
+def own_split(
+    classifier: Classifier,
+    path: Path,
+    split_name: str,
+    data_dir: Path | None = None,
+    data: str | None = None,
+    listener: Listener | None = None,
+) -> tuple[RunConfig | Imported, Split]:
+    """(config, `train`, `val` or `test`) of the data that the model at `path` was trained for, or that `data` names instead."""
+    config = moved(validate_origin(classifier.info.config, str(path)), data)
+    if not is_path(config.data.name):
+        require("data", config.data.name, classifier.info.config, str(path))
+    splits = load_splits(config, data_dir, listener)
+    if split_name not in splits:
+        raise UserError(f"--split: {config.name} has no {split_name!r} images; it has {', '.join(splits)}")
+    split = splits[split_name]
+    if split.class_names != classifier.info.class_names:
+        raise UserError(f"{path}: its classes ({_few(classifier.info.class_names)}) are not those of {config.data.name}")
+    return config, split
 
 
 def moved(config: Known, data: str | None) -> Known:

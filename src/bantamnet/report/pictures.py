@@ -28,6 +28,12 @@ def draw(run: RunDirectory) -> RunDirectory:
     return run
 
 
+def draw_once(run: RunDirectory) -> None:
+    """Draw a finished run's pictures unless they are there."""
+    if not (run.path / "confusion.png").exists():
+        draw(run)
+
+
 def curves(run: RunDirectory, summary: dict[str, Any]) -> Figure:
     """Loss, accuracy and learning rate over epochs; the chosen epoch is marked."""
     lines = run.epochs()

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 from bantamnet.config import RunConfig
@@ -11,7 +12,8 @@ from bantamnet.errors import UserError, unknown
 from bantamnet.models.build import build_to_count
 from bantamnet.models.resnet import count_parameters
 from bantamnet.models.summary import summarize, weight_class
-from bantamnet.runs.directory import RunDirectory
+from bantamnet.runs.directory import GROUP_FILE, RunDirectory
+from bantamnet.runs.group import group_runs, is_group, seed_of, state
 from bantamnet.runs.lookup import RECIPES, find, recipe_names, resolve, resolve_model
 from bantamnet.runs.modelfile import load_model
 from bantamnet.runs.own import use_copies
@@ -75,16 +77,42 @@ def recipe_facts(name: str, config: RunConfig) -> dict[str, Any]:
 
 
 def list_runs(folder: Path, sort: str, columns: Iterable[str]) -> list[dict[str, Any]]:
-    """Every run directly inside `folder`, sorted by a column; figures best first, unfinished runs last."""
+    """Every run and group directly inside `folder`, sorted by a column; figures best first, unfinished runs last."""
     if sort not in columns:
         raise UserError(f"--sort: {unknown('column', sort, columns)}")
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; `bantamnet train quickstart` makes the first run")
-    rows = [_run_facts(RunDirectory(path.parent)) for path in sorted(folder.glob("*/config.yaml"))]
+    rows = [_group_facts(path) if is_group(path) else _run_facts(RunDirectory(path)) for path in _runs_in(folder)]
     best_first = sort in ("test", "val")
     known = [row for row in rows if row[sort] is not None]
     known.sort(key=lambda row: row[sort], reverse=best_first)
     return known + [row for row in rows if row[sort] is None]
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    return sorted({path.parent for name in ("config.yaml", GROUP_FILE) for path in folder.glob(f"*/{name}")})
+
+
+def _group_facts(path: Path) -> dict[str, Any]:
+    """A line for a group: means of its finished runs, and `val_std` and `test_std` beside them."""
+    runs = [_run_facts(run) for run in group_runs(path) if (run.path / "config.yaml").is_file()]
+    states = [state(run) for run in group_runs(path)]
+    finished = [run for run in runs if run["state"] == "finished"]
+    first = (finished or runs or [dict.fromkeys(("recipe", "epochs", "parameters", "label"))])[0]
+    row: dict[str, Any] = {key: first[key] for key in ("recipe", "epochs", "parameters", "label")}
+    for split in ("val", "test"):
+        values = [run[split] for run in finished if run[split] is not None]
+        row |= {split: fmean(values) if values else None, f"{split}_std": stdev(values) if len(values) > 1 else None}
+    seconds = [run["seconds"] for run in runs if run["seconds"] is not None]
+    counted = {name: states.count(name) for name in dict.fromkeys(states)}
+    return {
+        "name": f"{path.name}/",
+        "state": ", ".join(f"{num} {name}" for name, num in counted.items()),
+        "seed": None,
+        "seeds": [seed_of(run) for run in group_runs(path)],
+        "seconds": sum(seconds) if seconds else None,
+        **row,
+    }
 
 
 def _run_facts(run: RunDirectory) -> dict[str, Any]:

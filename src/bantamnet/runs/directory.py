@@ -11,6 +11,9 @@ from bantamnet.configfile import read_yaml, validate, write_yaml
 from bantamnet.errors import UserError, WriteError
 from bantamnet.runs.tensorfile import read_tensors, write_bytes, write_tensors
 
+GROUP_FILE = "group.json"
+"""Names the runs in a folder of them, which differ in their seed."""
+
 
 class RunDirectory:
     """Paths and records of one run; see the README for what each file holds."""
@@ -47,6 +50,7 @@ class RunDirectory:
     @classmethod
     def open(cls, path: Path) -> "RunDirectory":
         """An existing run; raises `UserError` where there is none."""
+        refuse_group(path)
         if not (path / "config.yaml").is_file():
             raise UserError(f"{path} is no run directory (it has no config.yaml); `bantamnet runs` lists them")
         return cls(path)
@@ -102,6 +106,13 @@ class RunDirectory:
     def predictions(self, split: str) -> dict[str, Tensor]:
         """What `write_predictions` wrote."""
         return read_tensors(self.path / "predictions" / f"{split}.safetensors")[0]
+
+
+def refuse_group(path: Path) -> None:
+    """Raise `UserError` for a group of runs, where one run is asked for."""
+    if (path / GROUP_FILE).is_file():
+        begun = sorted(config.parent for config in path.glob("*/config.yaml"))
+        raise UserError(f"{path} is a group of runs; name one of them" + (f", as in {begun[0]}" if begun else ""))
 
 
 def append_line(path: Path, record: dict[str, Any]) -> None:

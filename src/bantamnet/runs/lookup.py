@@ -16,6 +16,7 @@ from bantamnet.errors import UserError, unknown
 from bantamnet.models.members import FAMILIES, MEMBERS, find_member
 from bantamnet.models.own import OWN_MODELS, find_own_model
 from bantamnet.optim.own import OWN_OPTIMIZERS, SHIPPED, find_own_optimizer
+from bantamnet.runs.directory import refuse_group
 from bantamnet.runs.own import beside, take_files
 
 RECIPES = Path(str(files("bantamnet") / "recipes"))
@@ -43,6 +44,7 @@ def find(name: str) -> Found:
     if path.is_dir():
         if (path / "config.yaml").is_file():
             return Found("run", name, path)
+        refuse_group(path)
         if name not in recipe_names() and not find_member(name) and name not in OWN_MODELS:
             raise UserError(f"{name} is a folder, but no run directory (it has no config.yaml)")
     elif path.exists():

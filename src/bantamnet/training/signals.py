@@ -16,10 +16,9 @@ from bantamnet.runtime import Ranks
 class Stopped(Exception):  # noqa: N818  (no error: the run was asked to stop, and has saved)
     """Training was stopped by a signal and has saved its state."""
 
-    def __init__(self, signum: int, run: Path) -> None:
-        super().__init__(
-            f"stopped by {signal.Signals(signum).name}, state saved; go on with: bantamnet train --resume {shlex.quote(str(run))}"
-        )
+    def __init__(self, signum: int, run: Path, again: str = "") -> None:
+        again = again or f"go on with: bantamnet train --resume {shlex.quote(str(run))}"
+        super().__init__(f"stopped by {signal.Signals(signum).name}, state saved; {again}")
         self.signum = signum
 
 

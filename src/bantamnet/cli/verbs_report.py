@@ -1,0 +1,46 @@
+"""The verb `report`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bantamnet.cli import show
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(epilog="Example: bantamnet report runs/quickstart")(report)
+
+
+def report(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN…", help="Finished runs, or folders of runs that differ in their seed; several are compared."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html",
+            help="The page (default: report.html in the run, comparison.html for several); FILE.md beside it.",
+        ),
+    ] = None,
+    data: Annotated[str | None, typer.Option("--data", metavar="NAME|PATH", help="Where the run's data are now.")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder that holds CIFAR (default: BANTAMNET_DATA, else the user's cache).")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")] = False,
+) -> None:
+    """Write what a run is worth as one HTML page that needs no network, and as Markdown."""
+    from bantamnet.report.write import write_report
+
+    show.either(json, write_report(runs, out, data_dir, data), written)
+
+
+def written(facts: dict[str, Any]) -> None:
+    """Where the report is, and its claim."""
+    for claim in facts["claims"]:
+        print(claim)
+    if facts["why_no_images"]:
+        print(f"images no: {facts['why_no_images']}")
+    print(f"report {facts['report']}  (and {facts['markdown']})")

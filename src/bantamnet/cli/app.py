@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bantamnet.cli import show, verbs_explain, verdicts
+from bantamnet.cli import show, verbs_explain, verbs_submit, verdicts
 from bantamnet.errors import UserError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 recipes_app = typer.Typer(help="List, show and copy recipes.", pretty_exceptions_enable=False)
 app.add_typer(recipes_app, name="recipes", invoke_without_command=True)
 verbs_explain.register(app)
+verbs_submit.register(app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key; may be repeated.")]

@@ -75,6 +75,7 @@ def test_help_does_not_import_pytorch() -> None:
         "recipes copy",
         "import",
         "explain",
+        "submit",
     ]
     program = (
         "import sys\nfrom typer.testing import CliRunner\nfrom bantamnet.cli.app import app\n"

@@ -50,7 +50,7 @@ def write_all(small: SmallCifar, root: Path) -> dict[str, Path]:
     """A data folder for each layout, each in another place of it."""
     small.write_binary(root / "binary" / "cifar-binary")
     small.write_python(root / "python2" / f"{small.name}-python" / "data")
-    for protocol in (2, 3, 4):
+    for protocol in (2, 3, 4, 5):
         small.write_python(root / f"python3 protocol {protocol}", protocol)
     small.write_parquet(root / "parquet" / "plain_text")
     small.write_parquet(root / "parquet bytes" / small.name, "image", as_struct=False)
@@ -67,7 +67,7 @@ def test_every_layout_is_the_same_set(small: SmallCifar, tmp_path: Path) -> None
     sums = [hashlib.sha256(bytes([n]) + i.tobytes()).digest() for i, n in zip(images, labels, strict=True)]
     order = sorted(range(len(sums)), key=sums.__getitem__)
     places = write_all(small, tmp_path)
-    assert len(places) == 8
+    assert len(places) == 9
     for place in places.values():
         before = tree(place)
         train, test = load_cifar(small.name, place)
@@ -262,6 +262,9 @@ def malicious(canary: Path) -> dict[str, bytes]:
     found["huge array"] = python2_pickle({"data": np.zeros((1, 4), np.uint8)}).replace(b"J\x04\0\0\0t", b"J\xff\xff\xff\x7ft")
     found["huge memo"] = b"\x80\x02Nr\xff\xff\xff\x7f."
     found["huge buffer"] = b"\x80\x05\x96" + struct.pack("<Q", 1 << 28) + b"x."
+    found["cut array"] = pickle.dumps({"data": np.zeros(9, np.uint8)}, 5).replace(
+        struct.pack("<Q", 9), struct.pack("<Q", 1 << 40)
+    )
     found["huge string"] = b"\x80\x04\x8d" + struct.pack("<Q", 1 << 40) + b"x."
     found["persistent"] = b"\x80\x02U\x01aQ."
     found["extension"] = b"\x80\x02\x82\x01."

@@ -7,7 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from bantamnet.cli import compared, show, verbs_audit, verbs_compare, verbs_explain, verbs_report, verbs_shift, verdicts
+from bantamnet.cli import (
+    compared,
+    show,
+    verbs_audit,
+    verbs_compare,
+    verbs_explain,
+    verbs_report,
+    verbs_shift,
+    verbs_submit,
+    verdicts,
+)
 from bantamnet.cli.verbs_bench import bench_app
 from bantamnet.errors import UserError
 
@@ -22,10 +32,8 @@ app = typer.Typer(
 recipes_app = typer.Typer(help="List, show and copy recipes.", pretty_exceptions_enable=False)
 app.add_typer(recipes_app, name="recipes", invoke_without_command=True)
 app.add_typer(bench_app, name="bench")
-verbs_audit.register(app)
-verbs_compare.register(app)
-verbs_explain.register(app)
-verbs_report.register(app)
+for verbs in (verbs_audit, verbs_compare, verbs_explain, verbs_report, verbs_submit):
+    verbs.register(app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key; may be repeated.")]

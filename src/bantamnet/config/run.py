@@ -89,6 +89,8 @@ class RunConfig(Section):
     """`auto` computes in bf16 (weights stay fp32) where the processor has instructions for it."""
     checkpoint: Checkpointing = Checkpointing()
     """Checkpoints."""
+    track: Literal["none", "tensorboard"] = "none"
+    """Where the lines of metrics.jsonl go as well: `tensorboard` writes event files into the run's folder of that name."""
     use: list[Used] = []
     """Python files that register own nets, operations, optimisers or data; a plain list of names is a short form."""
     assumed: dict[str, str] = {}

@@ -1,8 +1,9 @@
-"""Read the pickles of CIFAR's Python archives without running anything that they name."""
+"""Read the pickles of CIFAR's Python archives, and of contests' test images, without running anything that they name."""
 
 import io
 import math
 import pickle
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from bantamnet.errors import UserError
 
 MAX_BYTES = 1 << 29
 """The largest of the official files, CIFAR-100's `train`, has 155 MB."""
-DTYPES = {"u1": np.uint8, "i8": np.int64}
+DTYPES = {"u1": np.uint8, "i4": np.int32, "i8": np.int64}
 
 
 class _Array:
@@ -69,11 +70,19 @@ def _latin1(text: Any, encoding: Any) -> bytes:
     return text.encode("latin1")
 
 
+def _from_buffer(raw: Any, dtype: Any, shape: Any, order: Any) -> _Array:
+    """How protocol 5 writes an array that is contiguous."""
+    made = _Array()
+    made.__setstate__((1, shape, dtype, order == "F", raw))
+    return made
+
+
 _NAMES = {
     **{
         (f"numpy.{core}.multiarray", "_reconstruct"): _Allowed(lambda *_: _Array())
         for core in ("core", "_core")  # NumPy 1 and NumPy 2 call the same place so
     },
+    **{(f"numpy.{core}.numeric", "_frombuffer"): _Allowed(_from_buffer) for core in ("core", "_core")},
     ("numpy", "ndarray"): _Allowed(lambda *_: _Array()),
     ("numpy", "dtype"): _Allowed(lambda kind, *_: _Dtype(kind)),
     ("_codecs", "encode"): _Allowed(_latin1),  # how Python 3 writes bytes for Python 2
@@ -85,7 +94,7 @@ _OPCODES = """
     NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1
     BINSTRING SHORT_BINSTRING BINUNICODE SHORT_BINUNICODE BINBYTES SHORT_BINBYTES
     EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS
-    GLOBAL STACK_GLOBAL REDUCE BUILD
+    GLOBAL STACK_GLOBAL REDUCE BUILD BYTEARRAY8
 """.split()  # noqa: SIM905
 
 
@@ -93,6 +102,19 @@ class _Unpickler(pickle._Unpickler):
     """In Python, not in C: a few bytes cannot make its memo or a buffer take gigabytes, and it knows no other opcodes."""
 
     dispatch = {code: pickle._Unpickler.dispatch[code] for code in (getattr(pickle, name)[0] for name in _OPCODES)}  # noqa: RUF012
+
+    read: Callable[[int], bytes]
+    append: Callable[[object], None]
+
+    def load_bytearray8(self) -> None:
+        """As bytes, and only as many as there are: Python's own takes the memory first."""
+        (size,) = struct.unpack("<Q", self.read(8))
+        raw = self.read(size) if size <= MAX_BYTES else b""
+        if len(raw) != size:
+            raise pickle.UnpicklingError("an array that is cut short")
+        self.append(raw)
+
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8  # type: ignore[assignment]
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _NAMES:

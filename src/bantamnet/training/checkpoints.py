@@ -72,7 +72,7 @@ def save_checkpoint(folder: Path, setup: Setup, state: State) -> Path:
 
 def identity(setup: Setup) -> dict[str, Any]:
     """What must be the same for a run to go on: every key that its steps depend on, the classes, the training images."""
-    free = {"about", "assumed", "claims", "checkpoint", "device", "precision", "init"}
+    free = {"about", "assumed", "claims", "checkpoint", "device", "precision", "init", "track"}
     keys = {key: value for key, value in setup.config.dump().items() if key not in free}
     keys["data"] = {key: value for key, value in keys["data"].items() if key not in ("name", "keep", "skip_bad")}
     train = setup.splits["train"]

@@ -23,9 +23,10 @@ from bantamnet.training.progress import Progress
 from bantamnet.training.setup import Setup, State, over_ranks
 from bantamnet.training.signals import Stop
 from bantamnet.training.step import gradients
+from bantamnet.training.tracking import Track
 
 
-def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop: Stop) -> None:
+def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop: Stop, track: Track) -> None:
     """Train from where `state` stands to the end of its pace; raises `NonFiniteError`, or `Stopped` after saving."""
     config, device, ranks, pace = setup.config, setup.device, setup.ranks, state.pace
     net = over_ranks(state.net, setup).train()
@@ -85,6 +86,7 @@ def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop:
         line |= {"train_seconds": train_seconds, "images_per_second": num_images / train_seconds, "seconds": state.seconds}
         if ranks.main:
             append_line(run.metrics, line)
+            track(line)
         checkpoint()
         if chosen and ranks.main:
             write_model(setup, state, run, [])

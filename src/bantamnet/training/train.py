@@ -43,6 +43,7 @@ from bantamnet.training.progress import Progress, duration, facts_table
 from bantamnet.training.setup import Setup, State, prepare
 from bantamnet.training.signals import listen
 from bantamnet.training.step import gradients
+from bantamnet.training.tracking import check_tracker, tracking
 
 
 @dataclass(frozen=True)
@@ -89,14 +90,15 @@ def resume(path: Path, options: Options | None = None) -> RunDirectory:
 
 
 def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> RunDirectory:
-    console = options.console or Console(quiet=True)
+    check_tracker(config.track)
     device = pick_device(config.device)
     with join_ranks(device, options.rank_timeout) as ranks, listen(path) as stop, contextlib.ExitStack() as held:
+        console = (options.console if ranks.main else None) or Console(quiet=True)
         run = RunDirectory(path)
         if ranks.main and resuming:
             held.enter_context(hold(path))
         begun = resuming and bool(list_checkpoints(run.checkpoints))
-        listener = ConsoleListener(console if ranks.main else Console(quiet=True), stopped=lambda: bool(stop.signum))
+        listener = ConsoleListener(console, stopped=lambda: bool(stop.signum))
         setup, state = prepare(config, options.data_dir, device, ranks, with_init=not begun, listener=listener)
         if resuming:
             checkpoint, warnings = load_newest(run.checkpoints, setup, state)
@@ -118,11 +120,11 @@ def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> Run
         ranks.wait()
         if ranks.main:
             console.print(facts_table(facts(setup, state, path, seconds)))
-        with Progress(console if ranks.main else Console(quiet=True)) as progress:
+        with Progress(console) as progress, tracking(config.track if ranks.main else "none", run) as track:
             done, total = setup.work(state.step, state.epochs_done), setup.work(state.pace.steps)
             progress.begin(done, total, state.pace.num_epochs(setup.steps_per_epoch))
             try:
-                fit(setup, state, run, progress, stop)
+                fit(setup, state, run, progress, stop, track)
             except NonFiniteError as error:
                 saved = list_checkpoints(run.checkpoints)
                 where = f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint had been written yet"

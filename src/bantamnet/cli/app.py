@@ -19,6 +19,7 @@ from bantamnet.cli import (
     verdicts,
 )
 from bantamnet.cli.verbs_bench import bench_app
+from bantamnet.cli.verbs_recipes import recipes_app
 from bantamnet.errors import UserError
 
 app = typer.Typer(
@@ -29,11 +30,6 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-recipes_app = typer.Typer(help="List, show and copy recipes.", pretty_exceptions_enable=False)
-app.add_typer(recipes_app, name="recipes", invoke_without_command=True)
-app.add_typer(bench_app, name="bench")
-for verbs in (verbs_audit, verbs_compare, verbs_explain, verbs_report, verbs_submit):
-    verbs.register(app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key; may be repeated.")]
@@ -364,47 +360,6 @@ def runs(
     show.either(json, {"runs": list_runs(folder, sort, show.RUN_COLUMNS)}, show.run_list)
 
 
-@recipes_app.callback(epilog="Example: bantamnet recipes show quickstart")
-def recipes(context: typer.Context, json: Json = False) -> None:
-    """List, show and copy recipes."""
-    if context.invoked_subcommand is None:
-        recipes_list(json)
-    elif json:
-        raise UserError(f"write --json after the verb: bantamnet recipes {context.invoked_subcommand} --json")
-
-
-@recipes_app.command("list", epilog="Example: bantamnet recipes list --json")
-def recipes_list(json: Json = False) -> None:
-    """List the shipped recipes."""
-    from bantamnet.runs.describe import list_recipes
-
-    show.either(json, {"recipes": list_recipes()}, show.recipe_list)
-
-
-@recipes_app.command("show", epilog="Example: bantamnet recipes show resnet-variant --set epochs=20")
-def recipes_show(
-    name: Annotated[str, typer.Argument(metavar="RECIPE|FILE.yaml")], sets: Set = None, use: Use = None, json: Json = False
-) -> None:
-    """Print a recipe complete, every key resolved."""
-    from bantamnet.configfile import write_yaml
-    from bantamnet.runs.lookup import resolve
-
-    show.either(json, resolve(name, sets or [], use or []).dump(), lambda tree: print(write_yaml(tree), end=""))
-
-
-@recipes_app.command("copy", epilog="Example: bantamnet recipes copy resnet8-tiny mine.yaml")
-def recipes_copy(
-    name: Annotated[str, typer.Argument(metavar="RECIPE")],
-    to: Annotated[Path | None, typer.Argument(metavar="FILE.yaml", help="Default: NAME.yaml here.")] = None,
-    json: Json = False,
-) -> None:
-    """Copy a recipe to a file of your own, to change and train."""
-    from bantamnet.runs.lookup import copy_recipe
-
-    path = copy_recipe(name, to or Path(f"{name}.yaml"))
-    show.either(json, {"copied": str(path)}, lambda _: print(f"{path} is yours; train it with: bantamnet train {path}"))
-
-
 def run_own_code(files: list[Path] | None) -> None:
     """Run the Python files that --use names, so that what they register is known."""
     if files:
@@ -419,3 +374,9 @@ def named_data(given: str) -> str:
     from bantamnet.data.sources import SOURCES
 
     return given if given in SOURCES or not Path(given).expanduser().is_dir() else str(Path(given).expanduser().resolve())
+
+
+for verbs in (verbs_report, verbs_compare, verbs_audit, verbs_explain, verbs_submit):
+    verbs.register(app)
+app.add_typer(recipes_app, name="recipes", invoke_without_command=True)
+app.add_typer(bench_app, name="bench")

@@ -1,10 +1,11 @@
 """The parts of spatter equal their slow twins and what OpenCV gave; drops do what drops do. Nothing here needs OpenCV.
 
-The published code was run once beside ours on 600 images of CIFAR-10's test set, in every severity, with the same draws, under
-OpenCV 4.14 with and without Intel's primitives, and on the first 300 of them under OpenCV 5.0 without those. Water: every byte
-the same. Mud: at most two bytes in a hundred thousand differ, by one (single precision there, double here). Edges, distances,
-levels and light were the same in every pixel; with Intel's primitives, which take distances in single precision, distances
-differed by up to 0.0001 pixels, and their mean fell to the other side of a whole number at one pixel in ten thousand or fewer.
+The published definition was run once beside ours, line by line with OpenCV (and SciPy's Gaussian, which scikit-image's calls), on
+600 images of CIFAR-10's test set, in every severity, with the same draws, under OpenCV 4.14 with and without Intel's primitives,
+and on the first 300 of them under OpenCV 5.0 without those. Water: every byte the same. Mud: at most two bytes in a hundred
+thousand differ, by one (single precision there, double here). Edges, distances, levels and light were the same in every pixel;
+with Intel's primitives, which take distances in single precision, distances differed by up to 0.0001 pixels, and their mean fell
+to the other side of a whole number at one pixel in ten thousand or fewer.
 """
 
 import numpy as np

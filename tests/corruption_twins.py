@@ -14,6 +14,8 @@ from PIL import Image
 from scipy import ndimage
 from scipy.stats import poisson
 
+import opencv_twins
+
 Drawn = dict[str, np.ndarray]
 
 
@@ -155,6 +157,24 @@ def snow(
     return np.clip(x + layer + np.rot90(layer, k=2), 0, 1) * 255
 
 
+def spatter(
+    image: np.ndarray, drawn: Drawn, mean: float, spread: float, size: float, threshold: float, last: float, mud: int
+) -> np.ndarray:
+    x = image / 255
+    liquid = ndimage.gaussian_filter(mean + spread * drawn["noise"], size, mode="nearest", truncate=4.0)
+    liquid[liquid < threshold] = 0
+    if mud:
+        cover = ndimage.gaussian_filter(np.where(liquid > threshold, 1.0, 0.0), last, mode="nearest", truncate=4.0)
+        cover = np.where(cover < 0.8, 0, cover)[..., None]
+        return np.clip(x * (1 - cover) + np.array([63, 42, 20]) / 255 * cover, 0, 1) * 255
+    layer = (liquid * 255).astype(int).astype(np.uint8)
+    way = np.minimum(opencv_twins.distance(opencv_twins.canny(layer, 50, 150), 100) / 65536, 20)
+    light = opencv_twins.equalised(np.floor(opencv_twins.averaged(way) + 1e-9).astype(np.uint8))
+    light = opencv_twins.filtered(light, [[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])
+    shine = layer * np.rint(opencv_twins.averaged(light))
+    return np.clip(x + last * (shine / shine.max())[..., None] * np.array([175, 238, 238]) / 255, 0, 1) * 255
+
+
 def in_hsv(image: np.ndarray, change: Callable[[float, float, float], tuple[float, float, float]]) -> np.ndarray:
     """A pixel at a time through the standard library's HSV."""
     out = np.empty(image.shape)
@@ -207,6 +227,7 @@ TWINS: dict[str, Callable[..., Any]] = {
     for twin in (
         gaussian_noise, shot_noise, impulse_noise, speckle_noise, defocus_blur, glass_blur, motion_blur, zoom_blur, gaussian_blur,
         snow, fog, brightness, contrast, elastic_transform, pixelate, jpeg_compression, saturate,
+        spatter,
     )
 }  # fmt: skip
 
@@ -224,6 +245,10 @@ PUBLISHED: dict[str, list[Any]] = {
     "snow": [
         (0.1, 0.2, 1, 0.6, 8, 3, 0.95), (0.1, 0.2, 1, 0.5, 10, 4, 0.9), (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
         (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85), (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
+    ],
+    "spatter": [
+        (0.62, 0.1, 0.7, 0.7, 0.5, 0), (0.65, 0.1, 0.8, 0.7, 0.5, 0), (0.65, 0.3, 1, 0.69, 0.5, 0),
+        (0.65, 0.1, 0.7, 0.69, 0.6, 1), (0.65, 0.1, 0.5, 0.68, 0.6, 1),
     ],
     "contrast": [0.75, 0.5, 0.4, 0.3, 0.15],
     "brightness": [0.05, 0.1, 0.15, 0.2, 0.3],

@@ -11,6 +11,7 @@ from bantamnet.data.corruptions.blur import DefocusBlur, GaussianBlur, GlassBlur
 from bantamnet.data.corruptions.digital import Contrast, ElasticTransform, JpegCompression, Pixelate, Saturate
 from bantamnet.data.corruptions.noise import GaussianNoise, ImpulseNoise, ShotNoise, SpeckleNoise
 from bantamnet.data.corruptions.pixels import SIDE
+from bantamnet.data.corruptions.spatter import spatter
 from bantamnet.data.corruptions.weather import Brightness, Fog, Snow
 from bantamnet.data.operation import Operation
 from bantamnet.errors import UserError, unknown
@@ -72,6 +73,18 @@ CORRUPTIONS: dict[str, Corruption] = {
     "jpeg_compression": Corruption("digital", JpegCompression, _each(80, 65, 58, 50, 40)),
     "speckle_noise": Corruption("noise", SpeckleNoise, _each(0.06, 0.1, 0.12, 0.16, 0.2), benchmark=False),
     "gaussian_blur": Corruption("blur", GaussianBlur, _each(0.4, 0.6, 0.7, 0.8, 1), benchmark=False),
+    "spatter": Corruption(
+        "weather",
+        spatter,
+        (
+            (0.62, 0.1, 0.7, 0.7, 0.5, 0),
+            (0.65, 0.1, 0.8, 0.7, 0.5, 0),
+            (0.65, 0.3, 1, 0.69, 0.5, 0),
+            (0.65, 0.1, 0.7, 0.69, 0.6, 1),
+            (0.65, 0.1, 0.5, 0.68, 0.6, 1),
+        ),
+        benchmark=False,
+    ),
     "saturate": Corruption("digital", Saturate, ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)), benchmark=False),
 }
 BENCHMARK = tuple(name for name, corruption in CORRUPTIONS.items() if corruption.benchmark)

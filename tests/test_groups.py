@@ -35,7 +35,8 @@ def small(*sets: str) -> Any:
 
 def write_recipe(folder: Path, *sets: str) -> Path:
     path = folder / "small.yaml"
-    path.write_text(write_yaml(small(*sets).dump()))
+    tree = small(*sets).dump()
+    path.write_text(write_yaml({**tree, "optim": tree["optim"][0]}))
     return path
 
 

@@ -72,6 +72,8 @@ def test_help_does_not_import_pytorch() -> None:
         "recipes show",
         "recipes copy",
         "import",
+        "compare",
+        "ablate",
     ]
     program = (
         "import sys\nfrom typer.testing import CliRunner\nfrom bantamnet.cli.app import app\n"

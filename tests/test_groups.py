@@ -169,6 +169,9 @@ def test_only_one_process_works_on_a_group(tmp_path: Path) -> None:
 
 
 def test_seeds_go_with_what_they_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    write_group(tmp_path / "group", named_runs(tmp_path / "group", [0]))
+    code, _, err = invoke(["train", "--resume", str(tmp_path / "group"), "--data", str(tmp_path)], monkeypatch, capsys)
+    assert code == 2 and "one by one" in err
     for arguments in (["--resume", str(tmp_path), "--seeds", "2"], ["--refit", str(tmp_path), "--seeds", "2"], ["--seeds", "2"]):
         code, _, err = invoke(["train", *arguments], monkeypatch, capsys)
         assert code == 2 and err.startswith("error: ")

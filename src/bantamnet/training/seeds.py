@@ -53,6 +53,10 @@ def train_seeds(config: RunConfig, num_seeds: int, out: Path | None, options: Op
 
 def resume_seeds(path: Path, options: Options, finish: Finish) -> Path:
     """Go on with a group that was stopped, with the config of its first run; its path."""
+    if options.data:
+        raise UserError(
+            f"--data goes with one run; go on with the runs of {path} one by one: train --resume {path}/seed-N --data …"
+        )
     runs = group_runs(path)
     begun = next((run for run in runs if (run.path / "config.yaml").is_file()), None)
     if begun is None:

@@ -76,6 +76,8 @@ def test_help_does_not_import_pytorch() -> None:
         "import",
         "explain",
         "submit",
+        "compare",
+        "ablate",
     ]
     program = (
         "import sys\nfrom typer.testing import CliRunner\nfrom bantamnet.cli.app import app\n"

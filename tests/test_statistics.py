@@ -148,6 +148,34 @@ def test_welch_and_its_interval_are_scipys() -> None:
         assert ours.interval == pytest.approx(tuple(theirs.confidence_interval()))
 
 
+def test_pairs_of_figures_are_scipys_and_seen_as_often_as_computed() -> None:
+    """The same nets scored in two ways: seeds differ by much, and the difference of each by little."""
+    random = np.random.default_rng(13)
+    for num, gain in ((3, 0.0), (5, 0.0), (3, 0.002), (8, 0.001)):
+        first = random.normal(0.84, 0.02, (DRAWS, num))
+        second = first + random.normal(gain, 0.001, (DRAWS, num))
+        theirs = stats.ttest_rel(second, first, axis=1)
+        ours = [groups.paired_t(a, b) for a, b in zip(first[:8].tolist(), second[:8].tolist(), strict=True)]
+        assert [each.p for each in ours] == pytest.approx(theirs.pvalue[:8])
+        assert ours[0].interval == pytest.approx(tuple(stats.ttest_rel(second[0], first[0]).confidence_interval()))
+        seen = (theirs.pvalue < 0.05).mean()
+        assert seen <= 0.06 or gain
+        assert not gain or groups.paired_power(gain, 0.001, num) == pytest.approx(seen, abs=0.03)
+    needed = groups.pairs_needed(0.001, 0.001)
+    assert needed and groups.paired_power(0.001, 0.001, needed) >= 0.8 > groups.paired_power(0.001, 0.001, needed - 1)
+    assert groups.pairs_needed(0, 0.001) is None
+
+
+def test_pairs_without_noise_need_six_and_without_a_gain_differ_in_nothing() -> None:
+    seeds = [0.8, 0.82, 0.84, 0.86, 0.88, 0.9]
+    for num, found in ((2, "cannot be decided"), (5, "cannot be decided"), (6, "second better")):
+        result = groups.paired_t(seeds[:num], [seed + 0.01 for seed in seeds[:num]])
+        assert verdicts([("A", "B", result)])[0].found == found and result.needed == 6
+    assert verdicts([("A", "B", groups.paired_t(seeds, seeds))])[0].found == "no difference"
+    with pytest.raises(ValueError, match="pairs"):
+        groups.paired_t([0.8], [0.8, 0.9])
+
+
 def test_permutations_are_dealt_out_one_by_one() -> None:
     first, second = [0.91, 0.93, 0.92, 0.9], [0.93, 0.94, 0.95, 0.91, 0.96]
     values, observed = [*first, *second], np.mean(second) - np.mean(first)

@@ -64,3 +64,32 @@ def sentence(text: str) -> str:
     """With a capital where it starts with a word of ours, and a full stop."""
     started = text[0].upper() + text[1:] if text.startswith(("no difference", "whether")) else text
     return f"{started}."
+
+
+def ablation(facts: Facts) -> None:
+    """A line a cell, the verdicts in words, and where the tables are."""
+    from bantamnet.report.ablation import COLUMNS, sentences, table_rows
+
+    print()
+    show.console().print(show.table(COLUMNS, table_rows(facts), ["parameters", "accuracy", "against the base"]))
+    print()
+    for text in sentences(facts):
+        print(sentence(text))
+    for note in facts["notes"]:
+        print(f"note: {note}")
+    print(f"tables {facts['out']}  (ablation.md, ablation.json, ablation.png)")
+
+
+def ablations(facts: Facts) -> None:
+    """A line a shipped ablation."""
+    rows = [
+        [
+            row["name"],
+            row["recipe"],
+            " × ".join(f"{key} ({len(values)})" for key, values in row["vary"].items()),
+            str(row["runs"]),
+            row["about"],
+        ]
+        for row in facts["ablations"]
+    ]
+    show.console().print(show.table(["ablation", "recipe", "varies", "runs", "about"], rows, ["runs"]))

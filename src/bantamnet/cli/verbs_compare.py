@@ -1,34 +1,85 @@
-"""The verb `compare`, and what `train --seeds` does."""
+"""The verbs `compare` and `ablate`, and what `train --seeds` does."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bantamnet.cli import compared, show
+from bantamnet.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from bantamnet.config import RunConfig
     from bantamnet.training.train import Options
 
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+
 
 def register(app: typer.Typer) -> None:
-    """Add the verb."""
+    """Add the verbs."""
     app.command(epilog="Example: bantamnet compare runs/quickstart-seeds runs/mine-seeds")(compare)
+    app.command(epilog="Example: bantamnet ablate quickstart --vary optim.lr=0.1,0.05 --vary model.blocks=[1,1,1],[2,2,2]")(
+        ablate
+    )
 
 
 def compare(
     paths: Annotated[list[Path], typer.Argument(metavar="RUN_OR_GROUP…", help="Finished runs, or groups of seeds; two or more.")],
     split: Annotated[str, typer.Option(help="test or val.")] = "test",
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")] = False,
+    json: Json = False,
 ) -> None:
     """Say whether one run, or recipe, is better than another, or whether that may be chance."""
-    from bantamnet.errors import UserError, unknown
     from bantamnet.report.compare import compare as compare_runs
 
     if split not in ("test", "val"):
         raise UserError(f"--split: {unknown('split', split, ('test', 'val'))}")
     show.either(json, compare_runs(paths, split), compared.comparison)
+
+
+def ablate(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="RECIPE|ABLATION", help="A recipe to vary, a shipped ablation, or a .yaml file of either."),
+    ] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=V1,V2", help="Values of a key, the first of them the base; several keys make a grid."),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Runs of each cell (default: 3, or what the ablation says).")] = None,
+    sets: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key in all cells.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where runs and tables go (default: runs/NAME-ablation); goes on there.")
+    ] = None,
+    use: Annotated[list[Path] | None, typer.Option(metavar="FILE.py", help="Own code to register; may be repeated.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder that holds CIFAR, or gets it.")] = None,
+    device: Annotated[str | None, typer.Option(help="Short for --set device=auto|cpu|cuda.")] = None,
+    list_all: Annotated[bool, typer.Option("--list", help="List the shipped ablations, and train nothing.")] = False,
+    json: Json = False,
+) -> None:
+    """Train a grid over keys of a recipe with several seeds each, and say what makes a difference. Repeated, it goes on."""
+    if list_all:
+        from bantamnet.runs.ablation import list_ablations
+
+        show.either(json, {"ablations": list_ablations()}, compared.ablations)
+        return
+    if name is None:
+        raise UserError("name a recipe and what to vary (--vary optim.lr=0.1,0.05), or a shipped ablation (--list)")
+    from bantamnet.report.ablate import ablate as ablate_recipe
+    from bantamnet.runtime import is_main_process
+    from bantamnet.training.signals import Stopped
+    from bantamnet.training.train import Options
+
+    options = Options(data_dir=data_dir, console=show.console(stderr=json))
+    fixed = [*(sets or []), *([f"device={device}"] if device else [])]
+    try:
+        facts = ablate_recipe(name, vary or [], seeds, fixed, out, use or [], options)
+    except Stopped as stopped:
+        if is_main_process():
+            print(stopped, file=sys.stderr)
+        raise typer.Exit(128 + stopped.signum) from None
+    if is_main_process():
+        show.either(json, facts, compared.ablation)
 
 
 def train_group(what: "RunConfig | Path", num_seeds: int | None, out: Path | None, options: "Options") -> dict[str, Any]:

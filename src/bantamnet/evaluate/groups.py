@@ -20,6 +20,8 @@ FEWEST_SEEDS = 3
 """With two, the spread of seeds is a guess from a single difference, and Welch's test sees next to nothing."""
 FEWEST_TO_PERMUTE = 4
 """Seeds each with which the most extreme of all ways to deal them out has a share under 5%: 2 of 70."""
+FEWEST_TO_PAIR = 6
+"""Pairs of which the chance that all lie on one side is under 5%: 2 of 64."""
 RESAMPLES = 10_000
 
 
@@ -56,11 +58,8 @@ class Grouped:
     is known); None where there is no difference."""
     decidable: bool
     """Whether there are seeds enough for a verdict."""
-
-    @property
-    def test(self) -> Literal["welch", "permutation", "none"]:
-        """What `p` comes from."""
-        return "none" if self.p is None else "permutation" if self.interval is None else "welch"
+    test: Literal["welch", "paired t", "permutation", "none"]
+    """What `p` comes from."""
 
 
 def spread(values: Sequence[float], correct: Tensor | None = None) -> Spread:
@@ -135,7 +134,33 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Grouped:
         p, needed = (1.0 if difference == 0 else permuted), (FEWEST_TO_PERMUTE if difference else None)
     spreads = len(known) == 2 and max(known) > 0
     fewest = FEWEST_SEEDS if spreads or difference == 0 else FEWEST_TO_PERMUTE
-    return Grouped(num, difference, interval, p, permuted, needed, decidable=min(num) >= fewest)
+    test: Literal["welch", "permutation", "none"] = "none" if p is None else "welch" if interval else "permutation"
+    return Grouped(num, difference, interval, p, permuted, needed, min(num) >= fewest, test)
+
+
+def paired_t(first: Sequence[float], second: Sequence[float]) -> Grouped:
+    """Compare the figures of the same nets, one for each seed, scored in two ways: the t-test of their differences.
+
+    What the seeds differ by among themselves is in both figures of a pair and falls out. Fewer than three pairs, or differences
+    that are all the same (but not 0), decide nothing. Raises `ValueError` for no pair, or figures without a partner.
+    """
+    if len(first) != len(second) or not first:
+        raise ValueError(f"pairs of figures are compared, got {len(first)} and {len(second)}")
+    gains, num = [b - a for a, b in zip(first, second, strict=True)], len(first)
+    difference, p, interval, needed = fmean(gains), None, None, None
+    noise = stdev(gains) if num > 1 else 0.0
+    if noise > 1e-12:
+        t, limit = difference / (noise / math.sqrt(num)), _limit(num - 1)
+        p = float(student_t_p(torch.tensor(t), torch.tensor(float(num - 1))))
+        interval = difference - limit * noise / math.sqrt(num), difference + limit * noise / math.sqrt(num)
+        needed = pairs_needed(difference, noise)
+    elif abs(difference) < 1e-12:
+        difference, p = 0.0, 1.0
+    else:
+        needed = FEWEST_TO_PAIR
+        p = 2.0 ** (1 - num)  # the sign test: all of them on one side
+    fewest = FEWEST_TO_PAIR if interval is None and difference else FEWEST_SEEDS
+    return Grouped((num, num), difference, interval, p, None, needed, num >= fewest, "paired t" if interval else "permutation")
 
 
 def welch_p(first: Tensor, second: Tensor) -> Tensor:
@@ -183,6 +208,23 @@ def welch_power(difference: float, std1: float, std2: float, n1: int, n2: int) -
     far = limits * (one + two).sqrt() / error
     seen = torch.special.ndtr(difference / error - far) + torch.special.ndtr(-difference / error - far)
     return float((seen * weight1[:, None] * weight2[None, :]).sum())
+
+
+def paired_power(difference: float, noise: float, num: int) -> float:
+    """How often the paired t-test sees this mean of `num` normal differences whose standard deviation is `noise`, above 0."""
+    shown, weight = _shown_spreads(num)
+    far, shift = _limit(num - 1) * shown, difference / noise * math.sqrt(num)
+    return float(((torch.special.ndtr(shift - far) + torch.special.ndtr(-shift - far)) * weight).sum())
+
+
+def pairs_needed(difference: float, noise: float, power: float = POWER) -> int | None:
+    """Pairs with which the paired t-test sees this difference with this `power`; None where there is no difference."""
+    if difference == 0:
+        return None
+    num = max(FEWEST_SEEDS, math.ceil((Z_95 + NormalDist().inv_cdf(power)) ** 2 * noise**2 / difference**2))
+    while num < 100 and paired_power(abs(difference), noise, num) < power:
+        num += 1
+    return num
 
 
 def _shown_spreads(num: int, nodes: int = 128) -> tuple[Tensor, Tensor]:

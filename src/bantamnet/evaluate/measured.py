@@ -42,6 +42,11 @@ class Measured:
         num = self.correct.shape[1]
         return [int(row.sum()) / num for row in self.correct]
 
+    @property
+    def nets(self) -> list[str]:
+        """Digests of their weights, in the order of the runs."""
+        return [str(summary["weights_digest"]) for summary in self.summaries]
+
     def spread(self) -> Spread:
         """Mean, standard deviation and 95% interval."""
         return spread(self.accuracies, self.correct)

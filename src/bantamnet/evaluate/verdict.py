@@ -18,8 +18,9 @@ class Verdict:
     first: str
     second: str
     found: Literal["first better", "second better", "no difference", "cannot be decided"]
-    test: Literal["mcnemar", "welch", "permutation", "none"]
-    """McNemar over images (two trained models), Welch or permutation over seeds (two recipes); `none` where neither can be."""
+    test: Literal["mcnemar", "welch", "paired t", "permutation", "none"]
+    """McNemar over images (two trained models); Welch, or permutation, over seeds (two recipes), paired where both are figures of
+    the same nets; `none` where no test can be made."""
     difference: float
     """Accuracy of the second less that of the first, in [-1, 1]."""
     interval_95: tuple[float, float] | None
@@ -76,8 +77,10 @@ class Verdict:
     def _chance(self) -> str:
         assert self.p_adjusted is not None
         share = 100 * self.p_adjusted
-        often = "less than 0.01%" if share < 0.01 else f"{share:.2g}%" if share < 10 else f"{share:.0f}%"
         among = f" among {self.comparisons} comparisons" if self.comparisons > 1 else ""
+        if share > 99:
+            return f"a difference this large{among} would nearly always come up by chance"
+        often = "less than 0.01%" if share < 0.01 else f"{share:.2g}%" if share < 10 else f"{share:.0f}%"
         return f"a difference this large{among} would come up by chance in {often} of cases"
 
 

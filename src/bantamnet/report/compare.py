@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bantamnet.errors import UserError
-from bantamnet.evaluate.groups import Grouped, welch
+from bantamnet.evaluate.groups import Grouped, paired_t, welch
 from bantamnet.evaluate.measured import Measured, measured, refuse_strangers
 from bantamnet.evaluate.paired import Paired, mcnemar
 from bantamnet.evaluate.verdict import Verdict, verdicts
@@ -19,6 +19,7 @@ MODELS = (
 RECIPES = (
     "Groups over seeds (Welch): this tells the recipes apart, on these images; the spread between seeds is what chance can do."
 )
+PAIRED = "Where both are figures of the same nets, scored in two ways, they are compared net by net (paired t)."
 HOLM = "{} comparisons at once: how likely each is by chance was raised for that (Holm), so that all together are wrong in 5%."
 
 
@@ -51,15 +52,19 @@ def judge(pairs: Sequence[tuple[int, int]], subjects: Sequence[Measured], names:
 
 
 def difference(first: Measured, second: Measured) -> Paired | Grouped:
-    """Two runs over the images, all else over seeds."""
+    """Two runs over the images, all else over seeds: in pairs where both have the same nets and scored them otherwise."""
     if len(first.runs) == len(second.runs) == 1:
         return mcnemar(first.correct[0], second.correct[0])
+    if first.nets == second.nets:
+        return paired_t(first.accuracies, second.accuracies)
     return welch(first.accuracies, second.accuracies)
 
 
 def notes(found: Sequence[Verdict], subjects: Sequence[Measured], names: Sequence[str]) -> list[str]:
     """What a reader of the verdicts must know."""
     told = [text for unit, text in (("images", MODELS), ("seeds", RECIPES)) if any(verdict.unit == unit for verdict in found)]
+    if any(verdict.test == "paired t" for verdict in found):
+        told.append(PAIRED)
     if (most := max((verdict.comparisons for verdict in found), default=1)) > 1:
         told.append(HOLM.format(most))
     for subject, name in zip(subjects, names, strict=True):

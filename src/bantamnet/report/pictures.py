@@ -28,10 +28,12 @@ def draw(run: RunDirectory) -> RunDirectory:
     return run
 
 
-def draw_once(run: RunDirectory) -> None:
-    """Draw a finished run's pictures unless they are there."""
-    if not (run.path / "confusion.png").exists():
+def draw_once(run: RunDirectory) -> bool:
+    """Draw a finished run's pictures unless they are there; whether they were not."""
+    missing = not (run.path / "confusion.png").exists()
+    if missing:
         draw(run)
+    return missing
 
 
 def curves(run: RunDirectory, summary: dict[str, Any]) -> Figure:

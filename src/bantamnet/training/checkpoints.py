@@ -70,10 +70,13 @@ def save_checkpoint(folder: Path, setup: Setup, state: State) -> Path:
     return path
 
 
+FREE = {"about", "assumed", "claims", "checkpoint", "device", "precision", "init", "track", "tta"}
+"""Keys that no step depends on."""
+
+
 def identity(setup: Setup) -> dict[str, Any]:
     """What must be the same for a run to go on: every key that its steps depend on, the classes, the training images."""
-    free = {"about", "assumed", "claims", "checkpoint", "device", "precision", "init", "track"}
-    keys = {key: value for key, value in setup.config.dump().items() if key not in free}
+    keys = {key: value for key, value in setup.config.dump().items() if key not in FREE}
     keys["data"] = {key: value for key, value in keys["data"].items() if key not in ("name", "keep", "skip_bad")}
     train = setup.splits["train"]
     return {**keys, "class_names": list(train.class_names), "data fingerprint": train.fingerprint}
@@ -137,7 +140,8 @@ def load_newest(folder: Path, setup: Setup, state: State) -> tuple[Path | None, 
                 f"the run was on {header['ranks']} rank(s), and goes on with {setup.ranks.size}: the same samples in the same "
                 "batches, but sums are rounded and dropout is drawn differently, so its end will differ a little"
             )
-        refuse_another_run(path, as_written_now(header["identity"], setup), identity(setup))
+        then = {key: value for key, value in header["identity"].items() if key not in FREE}
+        refuse_another_run(path, as_written_now(then, setup), identity(setup))
         _restore(tensors, header, setup, state)
         return path, warnings
     if warnings:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -18,10 +19,21 @@ from bantamnet.runs.tensorfile import write_bytes
 from bantamnet.runtime import is_main_process
 from bantamnet.training.checkpoints import NonFiniteError
 from bantamnet.training.precheck import check_before_data
+from bantamnet.training.rescore import take_training
 from bantamnet.training.signals import Stopped
 from bantamnet.training.train import Options, resume, train
 
 Finish = Callable[[RunDirectory], object]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run that is to be finished."""
+
+    run: RunDirectory
+    config: RunConfig
+    twin: RunDirectory | None = None
+    """A run that trains the same and is scored otherwise, so that its training need not be done again."""
 
 
 def train_seeds(config: RunConfig, num_seeds: int, out: Path | None, options: Options, finish: Finish) -> Path:
@@ -35,12 +47,16 @@ def train_seeds(config: RunConfig, num_seeds: int, out: Path | None, options: Op
     refuse_other_runs(runs, config)
     if is_main_process():
         write_group(path, runs)
-    train_runs([(run, with_seed(config, seed_of(run))) for run in runs], path, options, finish)
+    train_runs([Planned(run, with_seed(config, seed_of(run))) for run in runs], path, options, finish)
     return path
 
 
 def resume_seeds(path: Path, options: Options, finish: Finish) -> Path:
     """Go on with a group that was stopped, with the config of its first run; its path."""
+    if options.data:
+        raise UserError(
+            f"--data goes with one run; go on with the runs of {path} one by one: train --resume {path}/seed-N --data …"
+        )
     runs = group_runs(path)
     begun = next((run for run in runs if (run.path / "config.yaml").is_file()), None)
     if begun is None:
@@ -48,7 +64,7 @@ def resume_seeds(path: Path, options: Options, finish: Finish) -> Path:
     config = begun.config()
     use_copies(begun.path, config.use)
     refuse_other_runs(runs, config)
-    train_runs([(run, with_seed(config, seed_of(run))) for run in runs], path, options, finish)
+    train_runs([Planned(run, with_seed(config, seed_of(run))) for run in runs], path, options, finish)
     return path
 
 
@@ -64,9 +80,7 @@ def refuse_other_runs(runs: Iterable[RunDirectory], config: RunConfig) -> None:
             refuse_other_config(run, with_seed(config, seed_of(run)))
 
 
-def train_runs(
-    planned: Sequence[tuple[RunDirectory, RunConfig]], folder: Path, options: Options, finish: Finish, again: str = ""
-) -> None:
+def train_runs(planned: Sequence[Planned], folder: Path, options: Options, finish: Finish, again: str = "") -> None:
     """Train each config into its run directory, in turn; `folder` holds them all and is held against other processes.
 
     A run whose loss is no longer finite is marked as diverged and the others go on. `again` says how to go on after a signal
@@ -76,30 +90,36 @@ def train_runs(
     with contextlib.ExitStack() as held:
         if is_main_process():
             held.enter_context(hold(folder))
-        for number, (run, config) in enumerate(planned, 1):
+        for number, one in enumerate(planned, 1):
+            run = one.run
             if is_main_process():
                 about = f"run {number} of {len(planned)}: {run.path}"
                 state = "finished" if run.summary() else "diverged" if (run.path / DIVERGED).exists() else ""
                 console.print(f"{about} is {state} already" if state else f"\n{about}", style="dim" if state else "bold")
             try:
-                _train_one(run, config, options, finish)
+                _train_one(one, options, finish)
             except Stopped as stopped:
                 raise Stopped(stopped.signum, folder, again) from None
             except NonFiniteError as error:
                 if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # the other ranks have lost this one
                     raise
                 write_bytes(run.path / DIVERGED, (json.dumps({"error": str(error)}, ensure_ascii=False) + "\n").encode())
-                console.print(f"diverged: {error}")
+                console.print(f"diverged: {error}", soft_wrap=True, markup=False)
 
 
-def _train_one(run: RunDirectory, config: RunConfig, options: Options, finish: Finish) -> None:
+def _train_one(one: Planned, options: Options, finish: Finish) -> None:
+    run = one.run
     if (run.path / DIVERGED).exists():
         return
     if not run.summary():
+        clear_unbegun(run)
+        if one.twin and not (run.path / "config.yaml").is_file():
+            take_training(one.twin, run, one.config)
+            if options.console and (run.path / "config.yaml").is_file():
+                options.console.print(f"takes over the training of {one.twin.path}, which differs in tta alone")
         if (run.path / "config.yaml").is_file():
             resume(run.path, options)
         else:
-            clear_unbegun(run)
-            train(config, run.path, options)
+            train(one.config, run.path, options)
     if is_main_process():
         finish(run)

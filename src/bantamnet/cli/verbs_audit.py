@@ -1,11 +1,11 @@
 """The verb `audit`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from bantamnet.cli import show
+from bantamnet.cli.options import DataDir, Json, Set, Use
 
 
 def register(app: typer.Typer) -> None:
@@ -15,15 +15,13 @@ def register(app: typer.Typer) -> None:
 
 def audit(
     subject: Annotated[str, typer.Argument(metavar="RUN|FILE|RECIPE", help="A run directory, a model file, or a recipe.")],
-    sets: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of a recipe.")] = None,
+    sets: Set = None,
     near_duplicates: Annotated[
         bool, typer.Option("--near-duplicates", help="Also compare every training image with every test image (minutes).")
     ] = False,
-    use: Annotated[list[Path] | None, typer.Option("--use", metavar="FILE.py", help="Own code to register.")] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Folder that holds CIFAR (default: BANTAMNET_DATA, else the user's cache).")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")] = False,
+    use: Use = None,
+    data_dir: DataDir = None,
+    json: Json = False,
 ) -> None:
     """Look for faults that make a figure mean less than it seems to. Exit code 1 where there is an error, as linters have it."""
     from bantamnet.audit import full_audit

@@ -6,18 +6,15 @@ from typing import Annotated, Any
 import typer
 
 from bantamnet.cli import show
+from bantamnet.cli.options import DataDir, Json, Set, Use
 
 Facts = dict[str, Any]
 bench_app = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True, pretty_exceptions_enable=False)
 
 Recipe = Annotated[str, typer.Argument(metavar="RECIPE|FILE.yaml", help="A recipe's name, or your own.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key; may be repeated.")]
-Use = Annotated[list[Path] | None, typer.Option("--use", metavar="FILE.py", help="Own code to register; may be repeated.")]
-DataDir = Annotated[Path | None, typer.Option(help="Folder that holds CIFAR.")]
 Rounds = Annotated[int, typer.Option(min=1, help="How often everything is measured.")]
 Seconds = Annotated[float, typer.Option(min=0.1, help="How long each measurement takes.")]
 Busy = Annotated[bool, typer.Option("--even-if-busy", help="Measure although other programs are working.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 
 
 @bench_app.command(epilog="Example: bantamnet bench train resnet-variant")

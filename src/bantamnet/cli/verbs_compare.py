@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bantamnet.cli import compared, show
+from bantamnet.cli.options import DataDir, Json, Set, Use
 from bantamnet.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from bantamnet.config import RunConfig
     from bantamnet.training.train import Options
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -47,12 +46,12 @@ def ablate(
         typer.Option(metavar="KEY=V1,V2", help="Values of a key, the first of them the base; several keys make a grid."),
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Runs of each cell (default: 3, or what the ablation says).")] = None,
-    sets: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key in all cells.")] = None,
+    sets: Set = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Where runs and tables go (default: runs/NAME-ablation); goes on there.")
     ] = None,
-    use: Annotated[list[Path] | None, typer.Option(metavar="FILE.py", help="Own code to register; may be repeated.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder that holds CIFAR, or gets it.")] = None,
+    use: Use = None,
+    data_dir: DataDir = None,
     device: Annotated[str | None, typer.Option(help="Short for --set device=auto|cpu|cuda.")] = None,
     list_all: Annotated[bool, typer.Option("--list", help="List the shipped ablations, and train nothing.")] = False,
     json: Json = False,

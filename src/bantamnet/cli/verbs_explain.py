@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from bantamnet.cli import show
+from bantamnet.cli.options import DataDir, Device, Json, Model, Use, named_data, run_own_code
 from bantamnet.errors import UserError
 
 
@@ -15,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 
 def explain(
-    model: Annotated[Path, typer.Argument(metavar="RUN|FILE", help="A run directory or a model file.")],
+    model: Model,
     pictures: Annotated[list[Path] | None, typer.Argument(metavar="PATH…", help="Picture files, or folders of them.")] = None,
     test: Annotated[str | None, typer.Option(metavar="3,17", help="Also test images of its data set, by number from 0.")] = None,
     class_name: Annotated[
@@ -29,14 +30,13 @@ def explain(
         Path | None, typer.Option(metavar="FOLDER", help="A new folder for the PNGs (default: explained, numbered where taken).")
     ] = None,
     data: Annotated[str | None, typer.Option("--data", metavar="NAME|PATH", help="Where its data are now, for --test.")] = None,
-    use: Annotated[list[Path] | None, typer.Option("--use", metavar="FILE.py", help="Own code to register.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder that holds CIFAR (default: BANTAMNET_DATA).")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")] = False,
+    use: Use = None,
+    data_dir: DataDir = None,
+    device: Device = "auto",
+    json: Json = False,
 ) -> None:
     """Show where a net looks: each picture beside the heat of what speaks for a class, as PNG."""
     import bantamnet
-    from bantamnet.cli.app import named_data, run_own_code
     from bantamnet.data.listener import ConsoleListener
     from bantamnet.evaluate.scoring import own_split
     from bantamnet.report.explained import from_files, from_split, write_explanations

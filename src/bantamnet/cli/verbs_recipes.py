@@ -6,13 +6,10 @@ from typing import Annotated
 import typer
 
 from bantamnet.cli import show
+from bantamnet.cli.options import Json, Set, Use
 from bantamnet.errors import UserError
 
 recipes_app = typer.Typer(help="List, show and copy recipes.", pretty_exceptions_enable=False)
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key; may be repeated.")]
-Use = Annotated[list[Path] | None, typer.Option("--use", metavar="FILE.py", help="Own code to register; may be repeated.")]
 
 
 @recipes_app.callback(epilog="Example: bantamnet recipes show quickstart")

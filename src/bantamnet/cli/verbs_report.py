@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from bantamnet.cli import show
+from bantamnet.cli.options import DataDir, Json
 
 
 def register(app: typer.Typer) -> None:
@@ -26,10 +27,8 @@ def report(
         ),
     ] = None,
     data: Annotated[str | None, typer.Option("--data", metavar="NAME|PATH", help="Where the run's data are now.")] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Folder that holds CIFAR (default: BANTAMNET_DATA, else the user's cache).")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")] = False,
+    data_dir: DataDir = None,
+    json: Json = False,
 ) -> None:
     """Write what a run is worth as one HTML page that needs no network, and as Markdown."""
     from bantamnet.report.write import write_report

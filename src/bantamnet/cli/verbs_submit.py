@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from bantamnet.cli import show
+from bantamnet.cli.options import Device, Json, Model, Tta, TtaAverage, TtaBelow, Use, run_own_code
 
 
 def register(app: typer.Typer) -> None:
@@ -14,7 +15,7 @@ def register(app: typer.Typer) -> None:
 
 
 def submit(
-    model: Annotated[Path, typer.Argument(metavar="RUN|FILE", help="A run directory or a model file.")],
+    model: Model,
     test: Annotated[
         Path, typer.Option(metavar="FILE.pkl", help="Images without labels; or an .npy file, or a folder of pictures.")
     ],
@@ -23,16 +24,15 @@ def submit(
     classes: Annotated[
         str | None, typer.Option(help="Data set whose labels are meant (default: what it was trained for).")
     ] = None,
-    tta: Annotated[str, typer.Option(help="Views to average, as for predict.")] = "none",
-    tta_average: Annotated[str | None, typer.Option(help="What is averaged over views: logits or probabilities.")] = None,
-    tta_below: Annotated[float | None, typer.Option(help="Only images of a top probability under this get the views.")] = None,
-    use: Annotated[list[Path] | None, typer.Option("--use", metavar="FILE.py", help="Own code to register.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")] = False,
+    tta: Tta = "none",
+    tta_average: TtaAverage = None,
+    tta_below: TtaBelow = None,
+    use: Use = None,
+    device: Device = "auto",
+    json: Json = False,
 ) -> None:
     """Write a contest's submission of test images without labels, everything checked before."""
     import bantamnet
-    from bantamnet.cli.app import run_own_code
     from bantamnet.evaluate.submission import write_submission
     from bantamnet.evaluate.tta import chosen_tta
 

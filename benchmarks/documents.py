@@ -141,6 +141,32 @@ def speed_text() -> str:
     )
 
 
+def results_page() -> str:
+    """A row a results file, and what is still to be measured."""
+    on_gpu = False
+    rows = ["| file | what was measured | where | command |", "| --- " * 4 + "|"]
+    for path in sorted(RESULTS.glob("*.json")):
+        measured = json.loads(path.read_text(encoding="utf-8"))
+        runs = measured.get("runs", [measured])
+        where = sorted({f"{run['environment']['device']}, {run['environment']['precision']}" for run in runs})
+        commands = list(dict.fromkeys(run["command"] for run in runs))
+        cells = [f"`{path.name}`", measured["what"], "; ".join(where), "<br>".join(f"`{command}`" for command in commands)]
+        rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        on_gpu = on_gpu or any(run["environment"]["device_type"] == "cuda" for run in runs)
+    facts = measured_facts()
+    open_ones = [name for name in recipe_names() if not facts.get(name, {}).get("in_full")]
+    return (
+        "# Results\n\n"
+        "Every figure in the README and in docs/ comes from a file here, which holds the command, the hardware, the\n"
+        "versions and the seeds behind it. This page is made by `python benchmarks/documents.py`.\n\n"
+        + "\n".join(rows)
+        + "\n\nNot yet run in full: "
+        + ", ".join(f"`{name}`" for name in open_ones)
+        + ".\n"
+        + ("" if on_gpu else "Nothing has been measured on a GPU yet.\n")
+    )
+
+
 PARTS = {"RECIPES": recipes_table, "MILESTONES": milestones_table, "SPEED": speed_text, "SYSTEMS": systems_table}
 
 
@@ -157,6 +183,7 @@ def written(text: str) -> str:
 def documents() -> dict[Path, str]:
     """Everything that is made from results/: path → content."""
     pages = {path: written(path.read_text(encoding="utf-8")) for path in (ROOT / "README.md", ROOT / "docs" / "systems.md")}
+    pages[RESULTS / "README.md"] = results_page()
     return {**pages, RECIPES / "measured.json": json.dumps(measured_facts(), indent=1) + "\n"}
 
 

@@ -149,7 +149,10 @@ def main() -> None:
         parts = {only: json.loads(_again(only)) for only in ("memory", "throughput")}
         device = pick_device("auto")
         about = environment(device, pick_precision("auto", device))
-        print(json.dumps({"size": given.size, **parts, "environment": about}, indent=2))
+        size = f"a memory-mapped set of {given.gigabytes:g} GB"
+        what = f"{size}: memory over {given.epochs} epochs, and images/s beside the same in memory"
+        command = f"python benchmarks/mapped.py --gigabytes {given.gigabytes:g} --folder FOLDER"
+        print(json.dumps({"what": what, "command": command, "size": given.size, **parts, "environment": about}, indent=2))
 
 
 def _again(only: str) -> str:

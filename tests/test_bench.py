@@ -1,7 +1,10 @@
 """What `bench` measures with is what it says; how fast anything is stands in results/, not here."""
 
 import json
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,7 @@ from bantamnet.data.policies import SUB_POLICIES
 from bantamnet.errors import UserError
 from bantamnet.optim.groups import Optimizers
 from bantamnet.runs.lookup import recipe_names, resolve
+from bantamnet.runs.modelfile import load_model
 from bantamnet.runtime import Ranks
 from bantamnet.training.setup import prepare
 from conftest import invoke, tiny
@@ -181,3 +185,22 @@ def test_pictures_are_normalised_as_images_are() -> None:
     wanted = setup.preprocessing.normalize(setup.splits["train"].images[5:6])[0]
     assert torch.allclose(pixels, wanted, atol=1e-5) and label == int(setup.splits["train"].labels[5])
     assert isinstance(Image.fromarray(pictures.images[0]), Image.Image) and len(pictures) == 1293
+
+
+@pytest.mark.slow
+def test_the_gpu_script_goes_on_where_it_stopped_and_leaves_results(tmp_path: Path) -> None:
+    root = Path(__file__).parent.parent
+    environment = {**os.environ, "ITEMS": "seeds airbench94 2\nloop quickstart", "PYTHON": sys.executable}
+
+    def run(seconds: int) -> str:
+        command = ["bash", str(root / "benchmarks" / "gpu.sh"), "--dry-run", str(tmp_path / "out"), str(seconds)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.splitlines()[-1]
+
+    assert run(10) == "time is up before seeds-airbench94" and not list((tmp_path / "out").iterdir())
+    assert run(250) == "everything in the list is measured" == run(60)
+    trained = json.loads((tmp_path / "out" / "seeds-airbench94.json").read_text())
+    assert [each["seed"] for each in trained["runs"]] == [0, 1] and all(each["figures"]["test"] for each in trained["runs"])
+    assert json.loads((tmp_path / "out" / "loop-quickstart.json").read_text())["ratio"]["standard"]["median"] > 0
+    assert load_model(tmp_path / "out" / "seeds-airbench94.safetensors")[1].label == "final"

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# What is to be measured on a CUDA machine, in this order: edit the list.
+#
+#     bash benchmarks/gpu.sh DATA_FOLDER OUT [SECONDS]    # works for at most so long (default 540), and goes on when repeated
+#     bash benchmarks/gpu.sh --dry-run OUT                # the same with tiny sizes, on any machine, without CIFAR-10
+#
+# Nothing is downloaded. An item that ends leaves OUT/ITEM.json (for results/) and, where it trained, OUT/ITEM.safetensors (its best
+# model). Runs lie in RUNS (default OUT-runs) until then; the python that PYTHON names is used.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+items=(
+    "seeds airbench94 10"
+    "loop resnet-variant"
+    "loop dreamfire"
+    "seeds modified-resnet-as-published 1"
+    "seeds resnet-variant-as-published 1"
+    "seeds dreamfire-as-published 1"
+    "seeds resnet-small-initial-as-published 1"
+    "seeds resnet-small-as-published 1"
+    "seeds improved-resnet-as-published 1"
+    "seeds modified-resnet 1"
+    "seeds resnet-variant 1"
+    "seeds dreamfire 1"
+    "seeds resnet-small-initial 1"
+    "seeds resnet-small 1"
+    "seeds improved-resnet 1"
+)
+
+[ -z "${ITEMS:-}" ] || mapfile -t items <<< "$ITEMS" # another list, a line an item
+
+python=${PYTHON:-python3}
+out=$(mkdir -p "$2" && cd "$2" && pwd)
+runs=${RUNS:-$out-runs}
+end=$((SECONDS + ${3:-540}))
+export BANTAMNET_MIRRORS=none PYTHONPATH=src${PYTHONPATH:+:$PYTHONPATH}
+training=() timing=()
+if [ "$1" = --dry-run ]; then
+    tiny=(--set data.name=digits --set batch_size=16 --set data.val.count=1350)
+    training=("${tiny[@]}" --epochs 1)
+    timing=("${tiny[@]}" --rounds 1 --seconds 0.1 --even-if-busy)
+else
+    export BANTAMNET_DATA=$1
+fi
+mkdir -p "$runs"
+
+bantamnet() { timeout --signal=TERM --kill-after=30 $((end - SECONDS)) "$python" -m bantamnet "$@"; }
+
+for item in "${items[@]}"; do
+    read -r kind recipe num <<< "$item"
+    name=$kind-$recipe
+    [ ! -e "$out/$name.json" ] || continue
+    [ $((end - SECONDS)) -gt 20 ] || { echo "time is up before $name"; exit 0; }
+    echo "== $name"
+    case $kind in
+    seeds)
+        bantamnet train "$recipe" --seeds "$num" --out "$runs/$recipe" "${training[@]}" ||
+            { echo "$name is not finished; repeat the command to go on"; exit 0; }
+        "$python" benchmarks/collect.py "$recipe in full, $num seed(s)" "$runs/$name.json" "$runs/$recipe"/seed-*
+        cp "$runs/$recipe/seed-0/best.safetensors" "$out/$name.safetensors"
+        ;;
+    loop)
+        bantamnet bench loop "$recipe" --json "${timing[@]}" > "$runs/$name.json" ||
+            { echo "$name failed; repeat the command to try it again"; exit 1; }
+        ;;
+    esac
+    mv "$runs/$name.json" "$out/$name.json"
+done
+echo "everything in the list is measured"

@@ -189,7 +189,7 @@ def test_erase_draws_boxes_like_the_loop_of_tries() -> None:
 
 LINE = (
     "crop(4)|hflip|rotate(15)|translate(0.1)|jitter(0.2,0.2,0.2,0.1)|erase(0.5)|vflip|centre_crop(3)|shift(1,-2)|grey|invert|solarize|posterize"
-    "|autocontrast|equalize|sharpness(0.9)|blur(0.3,(0.1,1.5))|cutout(8)|autoaugment|randaugment|trivialaugment"
+    "|autocontrast|equalize|sharpness(0.9)|blur(0.3,(0.1,1.5))|cutout(8)|autoaugment|randaugment|trivialaugment|alternating_flip"
 )
 
 

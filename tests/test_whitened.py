@@ -161,7 +161,7 @@ def test_the_recipe_takes_the_published_steps(tmp_path: Path) -> None:
         for weight, buffer in zip(filters, momenta, strict=True):
             plain_muon(weight, buffer, 0.24 * (1 - step / total))
     for (name, ours), theirs in zip(state.net.state_dict().items(), twin.state_dict().values(), strict=True):
-        assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-4), f"{name}: {(ours - theirs).abs().max()}"
+        assert torch.allclose(ours, theirs, rtol=2e-3, atol=5e-4), f"{name}: {(ours - theirs).abs().max()}"
 
 
 def test_alternating_flip_shows_every_sample_both_ways_in_two_epochs() -> None:

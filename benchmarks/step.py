@@ -18,33 +18,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from bantamnet.bench.steps import Steps
 from bantamnet.runs.lookup import resolve
-from bantamnet.runtime import Ranks, autocast, environment, pick_device
-from bantamnet.training.loop import batches
+from bantamnet.runtime import Ranks, environment, pick_device
 from bantamnet.training.setup import Setup, State, prepare
-
-
-def our_steps(setup: Setup, state: State) -> Callable[[], int]:
-    """One step as `fit` takes it, augmentation included; returns the number of images."""
-    stream = iter(())
-    net = state.net.train()
-
-    def step() -> int:
-        nonlocal stream
-        batch = next(stream, None)
-        if batch is None:
-            stream = batches(setup, 0)
-            batch = next(stream)
-        images, targets, _ = batch
-        with autocast(setup.device, setup.precision):
-            loss, logits = setup.task(net, images, targets)
-        loss.backward()
-        state.optimizers.step(state.step)
-        state.step += 1
-        (logits.argmax(1) == targets).sum().item()
-        return len(targets)
-
-    return step
 
 
 def plain_steps(setup: Setup, state: State) -> Callable[[], int]:
@@ -85,7 +62,7 @@ def main() -> None:
     given = parser.parse_args()
     setup, state = prepare(resolve(given.recipe), given.data_dir, pick_device("auto"), Ranks())
     load = os.getloadavg()[0]
-    ours, plain = our_steps(setup, state), plain_steps(setup, state)
+    ours, plain = Steps(setup, state), plain_steps(setup, state)
     timed(ours, 4), timed(plain, 1)
     rates = [(timed(ours, given.steps), timed(plain, max(2, given.steps // 3))) for _ in range(given.pairs)]
     ratios = [one / other for one, other in rates]

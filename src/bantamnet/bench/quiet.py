@@ -9,14 +9,12 @@ SHARE = 0.15
 """Share of the cores that may be busy with other things."""
 
 
-def other_load() -> float | None:
-    """Cores that other programs keep busy, measured over a second while this one sleeps; None where the system does not tell."""
-    return busy_cores(1.0)
-
-
 def refuse_busy(even_if_busy: bool) -> float | None:
-    """The load of other programs; raises `UserError` where it is too much for figures, unless told."""
-    load = other_load()
+    """Cores that other programs keep busy, over a second in which this one sleeps (None where the system does not tell).
+
+    Raises `UserError` where that is too much for figures, unless told.
+    """
+    load = busy_cores(1.0)
     allowed = SHARE * usable_cores()
     if load is not None and load > allowed and not even_if_busy:
         raise UserError(

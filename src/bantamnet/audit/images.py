@@ -1,6 +1,5 @@
 """Images that a net learns from and is scored on."""
 
-import hashlib
 from collections.abc import Iterator
 
 import torch
@@ -9,10 +8,9 @@ from torch import Tensor
 
 from bantamnet.audit.finding import Finding, NotCheckedError
 from bantamnet.audit.subject import Subject
+from bantamnet.data.facts import AT_ONCE, pixel_digests
 from bantamnet.data.split import Split
 
-AT_ONCE = 2**24
-"""Bytes of pixels looked at together."""
 SMALL = 8
 """Height and width at which all pairs of pictures are compared."""
 CANDIDATE, NEAR = 0.9, 0.95
@@ -66,15 +64,6 @@ def _finding(check: str, train: Split, split: Split, name: str, pairs: list[tupl
 
 def _label(split: Split, row: int) -> str:
     return split.class_names[int(split.labels[row])]
-
-
-def pixel_digests(split: Split) -> list[bytes]:
-    """sha256 of each image's pixels, in order."""
-    height, width = split.size
-    digests: list[bytes] = []
-    for indices in torch.arange(len(split)).split(max(1, AT_ONCE // (3 * height * width))):
-        digests += [hashlib.sha256(image.tobytes()).digest() for image in split.gather(indices).numpy()]
-    return digests
 
 
 def near_pairs(train: Split, test: Split) -> list[tuple[int, int]]:

@@ -79,7 +79,7 @@ def duplicates(splits: Mapping[str, Split], folder: FolderData | None = None) ->
     """
     places: dict[bytes, list[tuple[str, int]]] = {}
     for name, split in splits.items():
-        for row, digest in enumerate(_pixel_digests(split)):
+        for row, digest in enumerate(pixel_digests(split)):
             places.setdefault(digest, []).append((name, row))
     groups = [group for group in places.values() if len(group) > 1]
     names = list(splits)
@@ -101,7 +101,8 @@ def duplicates(splits: Mapping[str, Split], folder: FolderData | None = None) ->
     }
 
 
-def _pixel_digests(split: Split) -> list[bytes]:
+def pixel_digests(split: Split) -> list[bytes]:
+    """sha256 of each image's pixels, in order."""
     height, width = split.size
     digests: list[bytes] = []
     for indices in torch.arange(len(split)).split(max(1, AT_ONCE // (3 * height * width))):

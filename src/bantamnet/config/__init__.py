@@ -11,6 +11,7 @@ from bantamnet.config.ending import Refit
 from bantamnet.config.model import Model
 from bantamnet.config.optim import Adam, AdamW, AnyGroup, Group, Lookahead, Muon, Sgd
 from bantamnet.config.own import AnyModel, AnyOptimizer, Imported, Origin, OwnGroup, OwnModel, Used
+from bantamnet.config.resizing import Smaller
 from bantamnet.config.run import WEIGHT_CLASSES, Checkpointing, RunConfig
 from bantamnet.config.schedule import (
     AnySegment,
@@ -62,6 +63,7 @@ __all__ = [
     "Section",
     "Segment",
     "Sgd",
+    "Smaller",
     "Swa",
     "Trapezoid",
     "Tta",

@@ -11,6 +11,7 @@ from bantamnet.config.claims import Claims
 from bantamnet.config.data import Data
 from bantamnet.config.ending import Duration, Refit
 from bantamnet.config.own import AnyModel, AnyOptimizer, Used
+from bantamnet.config.resizing import Smaller
 from bantamnet.config.section import Section
 from bantamnet.config.tta import Tta
 
@@ -67,6 +68,9 @@ class RunConfig(Section):
     """Leave out the last batch of an epoch when it is short."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the target spread evenly over all classes (Szegedy et al. 2015, arXiv 1512.00567)."""
+    progressive_resizing: list[Smaller] = []
+    """Stretches of the schedule that train on smaller pictures, one after another from its start; then pictures have their full
+    size, as in all scoring."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     """Scale the gradient of all parameters together down to this norm where it is longer; null for never."""
     sam: Sam | None = None
@@ -154,6 +158,13 @@ class RunConfig(Section):
             raise ValueError("early_stop watches validation accuracy; set data.val.source=train, or early_stop=null")
         if not self.optim:
             raise ValueError("optim needs at least one group")
+        return self
+
+    @model_validator(mode="after")
+    def _stretches_in_order(self) -> Self:
+        ends = [stretch.until for stretch in self.progressive_resizing]
+        if any(a >= b for a, b in pairwise(ends)):
+            raise ValueError("progressive_resizing: each stretch must end later in the schedule than the one before it")
         return self
 
     @model_validator(mode="after")

@@ -110,6 +110,21 @@ class Optimizers:
             if lookahead:
                 lookahead.after(step)
 
+    def freeze_over(self, step: int) -> None:
+        """Let parameters whose rate is zero from this step on have no gradients any more: their backward pass is saved.
+
+        Nothing else changes by it, so it is for runs where no norm is taken over all gradients.
+        """
+        position = self.position(step) if self.position else step
+        over = [rate.over(position) for rate in self.rates]
+        if all(over):
+            return
+        for index, ended in enumerate(over):
+            # Muon may scale weights that it does not move, and a user's optimiser may do anything.
+            if ended and index not in self.own and not isinstance(self.optimizers[index], muon.Muon):
+                for parameter in self.parameters[index].values():
+                    parameter.requires_grad_(False)
+
     def slow_net(self, net: nn.Module) -> nn.Module:
         """`net`, or where there is a Lookahead a copy of it with the slow weights, as the paper ends with."""
         if not any(self.lookaheads):

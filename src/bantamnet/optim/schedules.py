@@ -32,6 +32,12 @@ class LearningRate:
         elapsed = (math.floor(epoch + 1e-9) if piece.every == "epoch" else epoch) - start
         return self._rate(piece, max(elapsed, 0.0), length)
 
+    def over(self, step: float) -> bool:
+        """Whether the rate is zero from this step on, whatever comes."""
+        start, length, piece = self.segments[-1]
+        ended = step / self.steps_per_epoch >= start + length - 1e-9
+        return ended and isinstance(piece, Linear | Trapezoid) and piece.end == 0
+
     def _rate(self, piece: AnySegment, elapsed: float, length: float) -> float:
         """`elapsed` and `length` are in epochs since the segment began."""
         match piece:

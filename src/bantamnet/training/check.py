@@ -166,7 +166,7 @@ def estimate(setup: Setup, state: State, step_seconds: float) -> dict[str, Any]:
     """Seconds of the whole run from a measured step: training, validation after each epoch, the last scoring."""
     config, image_seconds = setup.config, scoring_seconds(setup, state)
     num_epochs = state.pace.num_epochs(setup.steps_per_epoch)
-    training = state.pace.steps * step_seconds
+    training = state.pace.steps * setup.resizing.cost(0, 1) * step_seconds
     validation = num_epochs * image_seconds * len(setup.splits.get("val", ()))
     return {
         "step_seconds": step_seconds,

@@ -46,7 +46,10 @@ def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop:
         for images, targets, share in batches(setup, epoch, first_step):
             if state.step >= pace.steps:
                 break
-            loss, logits = gradients(setup, net, images, targets, share)
+            if ranks.size == 1 and not (config.sam or config.clip_norm):
+                state.optimizers.freeze_over(state.step)
+            position = pace.progress(state.step)
+            loss, logits = gradients(setup, net, setup.resizing.apply(images, position), targets, share)
             state.optimizers.step(state.step)
             if state.ema:
                 state.ema.update(state.net, state.step)
@@ -59,7 +62,7 @@ def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop:
             if len(unchecked) >= check_every:
                 check_finite(unchecked, state.step)
             num_images += len(targets) * ranks.size
-            progress.advance(len(targets) * ranks.size)
+            progress.advance(len(targets) * ranks.size * setup.resizing.cost(position, position))
             if pace.look(state.step, clock.read):
                 progress.change(setup.work(pace.steps), pace.num_epochs(setup.steps_per_epoch))
             every = config.checkpoint.every_steps

@@ -30,6 +30,8 @@ FEWEST_STEPS = 10
 
 MeasureScoring = Callable[[int], tuple[float, int, int]]
 """Scores so many images; (seconds an image, images to be scored after the last step, images scored after each epoch)."""
+Cost = Callable[[float, float], float]
+"""What a step between two shares of the schedule costs on average, in steps of full cost."""
 ReadClock = Callable[[], float]
 """Seconds spent on training so far, over all resumes, when all work that was asked for is done."""
 
@@ -80,13 +82,16 @@ class TimeBudget(Pace):
     the main one's counts, and looks happen after step numbers that all ranks agree on.
     """
 
-    def __init__(self, seconds: float, steps_per_epoch: int, steps_per_chunk: int, ranks: Ranks) -> None:
+    def __init__(
+        self, seconds: float, steps_per_epoch: int, steps_per_chunk: int, ranks: Ranks, cost: Cost = lambda since, until: 1.0
+    ) -> None:
         super().__init__([(0, 0.0, 1)])
+        self.cost = cost
         self.seconds, self.steps_per_epoch, self.steps_per_chunk, self.ranks = seconds, steps_per_epoch, steps_per_chunk, ranks
         self.next_look = 0
         self.since: tuple[int, float] = (0, 0.0)
         self.recent: tuple[float, float] = (0.0, 0.0)
-        """(steps, seconds), older ones faded."""
+        """(steps of full cost, seconds), older ones faded."""
         self.after_epoch = 0.0
         """Seconds between two epochs."""
         self.measure: MeasureScoring | None = None
@@ -116,7 +121,7 @@ class TimeBudget(Pace):
 
     @property
     def step_seconds(self) -> float:
-        """Seconds of a step, lately."""
+        """Seconds of a step of full cost, lately."""
         steps, seconds = self.recent
         return seconds / steps
 
@@ -148,7 +153,8 @@ class TimeBudget(Pace):
             self._plan(step, now)
 
     def _take_in(self, step: int, now: float) -> None:
-        steps, took = step - self.since[0], now - self.since[1]
+        took = now - self.since[1]
+        steps = (step - self.since[0]) * self.cost(self.progress(self.since[0]), self.progress(step))
         if steps and took > 0:
             keep = math.exp(-took / (MEMORY * self.seconds))
             self.recent = (keep * self.recent[0] + steps, keep * self.recent[1] + took)
@@ -166,7 +172,8 @@ class TimeBudget(Pace):
 
     def _plan(self, step: int, now: float) -> None:
         left = self.seconds * (1 - SPARE) - now - self.reserve * self.step_seconds
-        steps_left = max(1, int(left / (self.step_seconds + self.after_epoch / self.steps_per_epoch)))
+        step_seconds = self.step_seconds * self.cost(self.progress(step), 1.0)
+        steps_left = max(1, int(left / (step_seconds + self.after_epoch / self.steps_per_epoch)))
         earlier = [plan for plan in self.plans if plan[0] < step]
         self.plans = [*earlier, (step, self.progress(step), step + steps_left)]
         # The images of a chunk are augmented before its first step, so whole chunks give the truest speed.

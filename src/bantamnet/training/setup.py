@@ -29,6 +29,7 @@ from bantamnet.runtime import Ranks, key, memory_format, pick_precision
 from bantamnet.training.losses import Classification
 from bantamnet.training.pace import Pace, TimeBudget
 from bantamnet.training.progress import SCORING_COST
+from bantamnet.training.resizing import Resizing
 from bantamnet.training.stopping import EarlyStopping
 
 
@@ -78,6 +79,7 @@ class Setup:
     mixing: mixing.Mixing
     preprocessing: Preprocessing
     task: Classification
+    resizing: Resizing
     steps_per_epoch: int
 
     @property
@@ -90,11 +92,12 @@ class Setup:
         """Steps whose images are augmented together."""
         return max(1, chunk_size(self.device, self.splits["train"].size) // self.config.batch_size)
 
-    def work(self, steps: int, epochs: int | None = None) -> float:
-        """What so many steps, the scoring after `epochs` (default: those begun) and averages cost, in training images."""
+    def work(self, steps: int, epochs: int | None = None, progress: float = 1.0) -> float:
+        """What so many steps, up to this share of the schedule, the scoring after `epochs` (default: those begun) and averages
+        cost, in training images of full size."""
         scorings = math.ceil(steps / self.steps_per_epoch) if epochs is None else epochs
         scored = scorings * len(self.splits.get("val", ())) + self.config.epochs_averaged(scorings) * len(self.splits["train"])
-        return steps * self.config.batch_size + scored * SCORING_COST
+        return steps * self.config.batch_size * self.resizing.cost(0, progress) + scored * SCORING_COST
 
 
 def build_net(config: RunConfig, num_classes: int, with_init: bool) -> nn.Module:
@@ -158,6 +161,7 @@ def prepare(
         mixing=mixing.parse(config.data.mix),
         preprocessing=Preprocessing(train.size, mean, std, config.data.resize),
         task=Classification(config.label_smoothing, class_weights(train).to(device) if config.data.balance == "loss" else None),
+        resizing=Resizing(config.progressive_resizing),
         steps_per_epoch=round_steps(len(train) / config.batch_size),
     )
     net = build_net(config, len(train.class_names), with_init).to(device, memory_format=memory_format(device, precision))  # type: ignore[call-overload]
@@ -185,7 +189,7 @@ def make_pace(setup: Setup) -> Pace:
     """How the run ends: with its epochs, or as its config says otherwise."""
     config = setup.config
     if config.time_budget:
-        return TimeBudget(config.time_budget, setup.steps_per_epoch, setup.steps_per_chunk, setup.ranks)
+        return TimeBudget(config.time_budget, setup.steps_per_epoch, setup.steps_per_chunk, setup.ranks, setup.resizing.cost)
     return Pace(list(config.pace or [(0, 0.0, config.max_steps or setup.num_steps)]))
 
 

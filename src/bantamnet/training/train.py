@@ -121,7 +121,8 @@ def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> Run
         if ranks.main:
             console.print(facts_table(facts(setup, state, path, seconds)))
         with Progress(console) as progress, tracking(config.track if ranks.main else "none", run) as track:
-            done, total = setup.work(state.step, state.epochs_done), setup.work(state.pace.steps)
+            done = setup.work(state.step, state.epochs_done, state.pace.progress(state.step))
+            total = setup.work(state.pace.steps)
             progress.begin(done, total, state.pace.num_epochs(setup.steps_per_epoch))
             try:
                 fit(setup, state, run, progress, stop, track)
@@ -137,7 +138,7 @@ def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> Run
 
 
 def measure(setup: Setup, state: State, num_steps: int = 2) -> float:
-    """Seconds that a training step takes with its share of the augmentation, the optimiser's own work aside.
+    """Seconds that a training step at full size takes with its share of the augmentation, the optimiser's own work aside.
 
     Measured on a copy of the net; nothing of the run is changed by it.
     """
@@ -184,7 +185,7 @@ def facts(setup: Setup, state: State, path: Path, step_seconds: float) -> dict[s
     config = setup.config
     params, budget = count_parameters(state.net), config.max_parameters
     limit = f"{budget:,} ({config.budget})" if isinstance(config.budget, str) else f"{budget:,}" if budget else "none"
-    left = setup.work(state.pace.steps) - setup.work(state.step, state.epochs_done)
+    left = setup.work(state.pace.steps) - setup.work(state.step, state.epochs_done, state.pace.progress(state.step))
     num = ", ".join(f"{len(split):,} {name}" for name, split in setup.splits.items())
     if config.data.val.source == "test":
         num += " (val is test)"

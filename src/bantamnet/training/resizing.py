@@ -1,0 +1,40 @@
+"""Progressive resizing: a run's first part sees smaller pictures, whose steps cost less (fast.ai's DAWNBench entry, 2018)."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bantamnet.config import Smaller
+
+
+class Resizing:
+    """How large pictures are at any point of the schedule; without stretches always as they come."""
+
+    def __init__(self, stretches: Sequence[Smaller] = ()) -> None:
+        self.stretches = stretches
+
+    def scale(self, progress: float) -> float:
+        """Share of the full height and width after this share of the schedule."""
+        return next((stretch.scale for stretch in self.stretches if progress < stretch.until - 1e-9), 1.0)
+
+    def apply(self, images: Tensor, progress: float) -> Tensor:
+        """Normalised images (N, C, H, W) float → the same at the size of this point.
+
+        The filter is Pillow's `BILINEAR`, which averages where it shrinks.
+        """
+        scale = self.scale(progress)
+        if scale == 1:
+            return images
+        size = [max(1, round(scale * side)) for side in images.shape[2:]]
+        layout = torch.channels_last if images.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+        return F.interpolate(images, size=size, mode="bilinear", antialias=True).contiguous(memory_format=layout)
+
+    def cost(self, since: float, until: float) -> float:
+        """What a step between two shares of the schedule costs on average, one at full size being 1: as its pixels."""
+        ends = [since, *(stretch.until for stretch in self.stretches if since < stretch.until < until), until]
+        if ends[0] >= ends[-1]:
+            return self.scale(since) ** 2
+        return sum((end - begin) * self.scale(begin) ** 2 for begin, end in pairwise(ends)) / (ends[-1] - ends[0])

@@ -16,6 +16,7 @@ from bantamnet.bench.train import device_memory
 from bantamnet.config import RunConfig
 from bantamnet.data.augment import parse
 from bantamnet.machine import usable_cores
+from bantamnet.memory import keep_freed_memory
 from bantamnet.optim.groups import Optimizers
 from bantamnet.runtime import Ranks, environment, pick_device
 from bantamnet.training.setup import prepare
@@ -43,21 +44,20 @@ def bench_loop(
     loops = {"standard": standard(False), "tuned": standard(True)}
     ours = Steps(setup, state)
 
-    def measured(loop: StandardLoop) -> Callable[[], float]:
+    def measured(step: Callable[[], int], warm_up: int, keep: bool) -> Callable[[], float]:
         def measure() -> float:
-            for _ in range(loop.ready + 1):  # made while others were timed
-                loop()
-            rate = images_per_second(loop, device, seconds)
+            keep_freed_memory(keep)  # other loops leave the allocator as it is
+            for _ in range(warm_up):
+                step()
+            rate = images_per_second(step, device, seconds)
             settle()
             return rate
 
         return measure
 
     images_per_second(ours, device, seconds / 2)
-    rates = alternate(
-        {"ours": lambda: images_per_second(ours, device, seconds), **{name: measured(loop) for name, loop in loops.items()}},
-        rounds,
-    )
+    others = {name: measured(loop, loop.ready + 1, keep=False) for name, loop in loops.items()}  # `ready` were made meanwhile
+    rates = alternate({"ours": measured(ours, 2, keep=True), **others}, rounds)
     return {
         "recipe": config.name,
         "batch_size": config.batch_size,

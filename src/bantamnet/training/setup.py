@@ -19,6 +19,7 @@ from bantamnet.data.split import Split
 from bantamnet.data.statistics import Stat, normalization
 from bantamnet.errors import UserError
 from bantamnet.evaluate.scoring import divide, load_parts
+from bantamnet.memory import keep_freed_memory
 from bantamnet.models.build import adapt, build, differing
 from bantamnet.models.syncnorm import synchronise
 from bantamnet.optim.ema import Ema
@@ -145,6 +146,8 @@ def prepare(
     statistics of the training images that the config left open stand in it.
     """
     precision = pick_precision(config.precision, device)
+    if device.type == "cpu":
+        keep_freed_memory()
     parts = load_parts(config.data, data_dir, listener)
     config, mean, std = with_statistics(config, parts["train"])
     splits = {name: split.to(device) for name, split in divide(parts, config.data.val).items()}

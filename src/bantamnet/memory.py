@@ -13,9 +13,9 @@ MB = 1024**2
 
 
 def keep_freed_memory(keep: bool = True) -> bool:
-    """Let this process keep the memory it frees, to use it again; false gives it back as is usual. Whether the system can be told.
+    """Let this process keep the memory it frees and use it again, or (false) give it back as is usual; whether that could be set.
 
-    It holds for the whole process from now on. Only glibc (Linux) can be told; a program under another allocator is left as it is.
+    It holds for the whole process from now on. Only glibc (Linux) can be told so; under another allocator nothing changes.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -75,7 +75,7 @@ def test_an_epoch_sees_every_image_once_in_an_order_of_seed_and_epoch() -> None:
     setup, _ = prepare(tiny("data.augment=''"), None, CPU, Ranks())
     train = setup.splits["train"]
     plain = setup.preprocessing.normalize(train.images)
-    first, again, second = (torch.cat([i for i, _, _ in loop.batches(setup, epoch)]) for epoch in (0, 0, 1))
+    first, again, second = (torch.cat([i for i, *_ in loop.batches(setup, epoch)]) for epoch in (0, 0, 1))
     assert torch.equal(first, again) and not torch.equal(first, second)
     for epoch in (first, second):
         assert torch.equal(epoch.flatten(1).sum(1).sort().values, plain.flatten(1).sum(1).sort().values)
@@ -89,14 +89,14 @@ def test_batches_do_not_depend_on_chunk_or_starting_point(monkeypatch: pytest.Mo
         for first_step in (0, 1, 7):
             rest = list(loop.batches(setup, 1, first_step))
             assert len(rest) == len(whole) - first_step
-            for (images, targets, _), (old_images, old_targets, _) in zip(rest, whole[first_step:], strict=True):
+            for (images, targets, *_), (old_images, old_targets, *_) in zip(rest, whole[first_step:], strict=True):
                 assert torch.equal(images, old_images) and torch.equal(targets, old_targets)
 
 
 def test_ranks_share_every_batch_between_them() -> None:
     alone, _ = prepare(tiny("batch_size=100"), None, CPU, Ranks())
     shares = [prepare(tiny("batch_size=100"), None, CPU, Ranks(rank, 3))[0] for rank in range(3)]
-    for (images, _, share), *parts in zip(loop.batches(alone, 0), *(loop.batches(s, 0) for s in shares), strict=True):
+    for (images, _, share, _), *parts in zip(loop.batches(alone, 0), *(loop.batches(s, 0) for s in shares), strict=True):
         assert share == 1 and sum(part[2] for part in parts) == pytest.approx(3)
         together = torch.cat([part[0] for part in parts])
         assert torch.equal(together.flatten(1).sum(1).sort().values, images.flatten(1).sum(1).sort().values)

@@ -98,12 +98,12 @@ def test_the_loss_is_the_weighted_sum_of_both_labels() -> None:
 def test_ranks_and_resume_point_change_nothing() -> None:
     setup, _ = prepare(tiny("data.mix=mixup(0.4, p=0.5)|cutmix(p=0.5)", "batch_size=150"), None, torch.device("cpu"), Ranks())
     alone = list(batches(setup, 1))
-    assert all(targets.ndim == 2 for _, targets, _ in alone)
-    for first, (images, targets, _) in zip(batches(setup, 1, first_step=3), alone[3:], strict=False):
+    assert all(targets.ndim == 2 for _, targets, *_ in alone)
+    for first, (images, targets, *_) in zip(batches(setup, 1, first_step=3), alone[3:], strict=False):
         assert first[0].equal(images) and first[1].equal(targets)
     for rank in range(3):
         split = setup.__class__(**{**setup.__dict__, "ranks": Ranks(rank, 3)})
-        for (images, targets, share), (mine, wanted, my_share) in zip(alone, batches(split, 1), strict=True):
+        for (images, targets, share, _), (mine, wanted, my_share, _) in zip(alone, batches(split, 1), strict=True):
             assert mine.equal(images[rank::3]) and wanted.equal(targets[rank::3]) and share == 1
             assert my_share == pytest.approx(len(mine) * 3 / len(images))
 

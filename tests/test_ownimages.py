@@ -371,12 +371,12 @@ def test_balance_reaches_the_loop_and_a_repeated_image_is_augmented_anew(small: 
     order, _ = epoch_order(setup, 0)
     repeated = int(order.bincount().argmax())
     assert int(order.bincount()[repeated]) >= 2
-    seen = torch.cat([images for images, _, _ in batches(setup, 0)])
-    targets = torch.cat([targets for _, targets, _ in batches(setup, 0)])
+    seen = torch.cat([images for images, *_ in batches(setup, 0)])
+    targets = torch.cat([targets for _, targets, *_ in batches(setup, 0)])
     assert torch.equal(targets, setup.splits["train"].labels[order]) and targets.bincount().tolist() == [14, 14, 14]
     first, second = (order == repeated).nonzero()[:2, 0].tolist()
     assert not torch.equal(seen[first], seen[second])
-    later = torch.cat([images for images, _, _ in batches(setup, 0, first_step=1)])
+    later = torch.cat([images for images, *_ in batches(setup, 0, first_step=1)])
     assert torch.equal(later, seen[16:]), "a resumed epoch sees the same"
     weighed, _ = prepare(tiny(f"data.name={small}", "data.balance=loss", "data.val.count=6"), None, CPU, Ranks())
     assert weighed.task.class_weights is not None and weighed.task.class_weights.argmax() == 0

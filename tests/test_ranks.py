@@ -31,7 +31,7 @@ with join_ranks(torch.device("cpu")) as ranks:
     state.net.double()
     net = over_ranks(state.net, setup).train()
     for epoch in range(2):
-        for images, targets, share in batches(setup, epoch):
+        for images, targets, share, _ in batches(setup, epoch):
             loss = torch.nn.functional.cross_entropy(net(images.double()), targets, label_smoothing=0.1)
             (loss * share).backward()
             state.optimizers.step(state.step)

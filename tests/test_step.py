@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 def begin(*sets: str, ranks: Ranks | None = None) -> tuple[Setup, ResNet, tuple[Tensor, Tensor, float]]:
     setup, state = prepare(tiny("label_smoothing=0", *sets), None, CPU, ranks or Ranks())
-    return setup, state.net.train(), next(batches(setup, 0))
+    return setup, state.net.train(), next(batches(setup, 0))[:3]
 
 
 def gradient(net: nn.Module) -> Tensor:

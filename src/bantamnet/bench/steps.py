@@ -4,9 +4,8 @@ import time
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor
 
-from bantamnet.training.loop import batches
+from bantamnet.training.loop import Batch, batches
 from bantamnet.training.setup import Setup, State, over_ranks
 from bantamnet.training.step import gradients
 
@@ -22,7 +21,7 @@ class Steps:
         self.stream = self._endless()
         self.seconds = dict.fromkeys(PHASES, 0.0)
 
-    def _endless(self) -> Iterator[tuple[Tensor, Tensor, float]]:
+    def _endless(self) -> Iterator[Batch]:
         epoch = 0
         while True:
             yield from batches(self.setup, epoch)
@@ -44,10 +43,10 @@ class Steps:
             self.seconds[phase] += ended - began
         return self.setup.config.batch_size
 
-    def _train(self, batch: tuple[Tensor, Tensor, float], between: Callable[[], object] = lambda: None) -> None:
+    def _train(self, batch: Batch, between: Callable[[], object] = lambda: None) -> None:
         state = self.state
-        images, targets, share = batch
-        loss, logits = gradients(self.setup, self.net, images, targets, share)
+        targets = batch.targets
+        loss, logits = gradients(self.setup, self.net, batch.images, targets, batch.share)
         between()
         state.optimizers.step(state.step)
         if state.ema:

@@ -6,7 +6,7 @@ layer (an augmentation line, the name of a data set) are checked by functions th
 
 from bantamnet.config.averaging import EarlyStop, Ema, Sam, Swa
 from bantamnet.config.claims import Claims
-from bantamnet.config.data import Data, Validation
+from bantamnet.config.data import Data, HardExamples, Validation
 from bantamnet.config.ending import Refit
 from bantamnet.config.model import Model
 from bantamnet.config.optim import Adam, AdamW, AnyGroup, Group, Lookahead, Muon, Sgd
@@ -46,6 +46,7 @@ __all__ = [
     "EarlyStop",
     "Ema",
     "Group",
+    "HardExamples",
     "Imported",
     "Linear",
     "Lookahead",

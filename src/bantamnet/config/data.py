@@ -1,6 +1,7 @@
 """Data keys."""
 
 import os
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -40,6 +41,16 @@ class HeldOutTest(Section):
     """Seed of the choice, apart from the run's own seed."""
 
 
+class HardExamples(Section):
+    """A stretch of the schedule, up to the next one's, that trains on the hardest images only."""
+
+    share: Annotated[float, Field(gt=0, lt=1)]
+    """Share of the training images: those whose loss was largest when each was last trained on. An epoch still has as many
+    images, so they come several times."""
+    since: Annotated[float, Field(gt=0, lt=1)]
+    """Share of the schedule after which it begins, with the next epoch."""
+
+
 class Data(Section):
     """What is trained on, and how pixels reach the net."""
 
@@ -63,10 +74,23 @@ class Data(Section):
     """Operations in the order applied, as in `crop(4)|hflip|rotate(15)`; empty for none."""
     mix: Annotated[str, word("mix")] = ""
     """Mixing of pairs of images and their targets, as in `mixup(0.2)` or `cutmix(1.0, p=0.5)`; empty for none."""
+    hard_examples: list[HardExamples] = []
+    """Stretches of the schedule that leave out easy images, one after another; before the first all images are trained on."""
     mean: tuple[float, float, float] | None = None
     """Subtracted from pixels in [0, 1], per channel; null is that of the training images, and becomes a number in the run."""
     std: tuple[Positive, Positive, Positive] | None = None
     """Divides what is left, per channel; null is that of the training images, and becomes a number in the run."""
+
+    @model_validator(mode="after")
+    def _hard_examples_are_plain(self) -> Self:
+        if self.hard_examples and (self.mix or self.balance == "sampler"):
+            what = f"mix: {self.mix}" if self.mix else "balance: sampler"
+            raise ValueError(
+                f"hard_examples choose images by their own losses; {what} does not go with that, leave out one of them"
+            )
+        if any(a.since >= b.since for a, b in pairwise(self.hard_examples)):
+            raise ValueError("hard_examples: each stretch must begin later in the schedule than the one before it")
+        return self
 
     @model_validator(mode="after")
     def _size_is_free(self) -> Self:

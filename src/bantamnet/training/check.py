@@ -187,8 +187,8 @@ def _scratch(state: State) -> nn.Module:
 def _endless(setup: Setup) -> Iterator[tuple[Tensor, Tensor]]:
     epoch = 0
     while True:
-        for images, targets, _ in batches(setup, epoch):
-            yield images, targets
+        for batch in batches(setup, epoch):
+            yield batch.images, batch.targets
         epoch += 1
 
 

@@ -33,6 +33,8 @@ def save_checkpoint(folder: Path, setup: Setup, state: State) -> Path:
     """
     if not all(bool(p.isfinite().all()) for p in state.net.parameters()):
         raise NonFiniteError(f"a weight is NaN or infinite after step {state.step}")
+    if state.hard:
+        state.hard.merge(setup.ranks)
     totals = setup.ranks.gather(state.totals)
     generators = {name: setup.ranks.gather(value) for name, value in rng_state(setup.device).items()}
     path = folder / f"step-{state.step}.safetensors"
@@ -44,6 +46,7 @@ def save_checkpoint(folder: Path, setup: Setup, state: State) -> Path:
         "ema": state.ema.net.state_dict() if state.ema else {},
         "swa": state.swa.net.state_dict() if state.swa and state.swa.num_averaged else {},
         "best": state.best_weights,
+        "hard": state.hard.tensors() if state.hard else {},
         "rng": {f"{name}/{rank}": value for name, values in generators.items() for rank, value in enumerate(values)},
         "train": {"totals": torch.stack(totals)},
     }
@@ -164,6 +167,8 @@ def _restore(tensors: dict[str, Tensor], header: dict[str, Any], setup: Setup, s
         state.early_stop.load(header["early_stop"])
     state.optimizers.load(parts.get("optim", {}), header["plateaus"])
     state.optimizers.load_own(parts.get("own", {}), header.get("own_optimizers", {}))
+    if state.hard:
+        state.hard.load(parts["hard"])
     state.best_weights = parts.get("best", {})
     rank, totals = setup.ranks.rank, parts["train"]["totals"]
     if header["ranks"] == setup.ranks.size:

@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from bantamnet.runs.directory import RunDirectory, append_line
 from bantamnet.runtime import generator, memory_format
 from bantamnet.training.averaging import average_epoch
 from bantamnet.training.checkpoints import NonFiniteError, save_checkpoint
+from bantamnet.training.hard import passes
 from bantamnet.training.keeping import keep_best, write_model
 from bantamnet.training.progress import Progress
 from bantamnet.training.setup import Setup, State, over_ranks
@@ -43,7 +44,10 @@ def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop:
         epoch = state.epochs_done
         first_step = state.step - epoch * setup.steps_per_epoch
         began, num_images = time.perf_counter(), 0
-        for images, targets, share in batches(setup, epoch, first_step):
+        if state.hard and first_step == 0:
+            state.hard.begin_epoch(pace.progress(state.step), ranks)
+        chosen_images = state.hard.chosen if state.hard else None
+        for images, targets, share, samples in batches(setup, epoch, first_step, chosen_images):
             if state.step >= pace.steps:
                 break
             if ranks.size == 1 and not (config.sam or config.clip_norm):
@@ -51,6 +55,8 @@ def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop:
             position = pace.progress(state.step)
             loss, logits = gradients(setup, net, setup.resizing.apply(images, position), targets, share)
             state.optimizers.step(state.step)
+            if state.hard:
+                state.hard.observe(samples, logits, targets, state.step)
             if state.ema:
                 state.ema.update(state.net, state.step)
             state.step += 1
@@ -100,14 +106,25 @@ def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop:
     clock.update()
 
 
-def batches(setup: Setup, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor, float]]:
-    """This rank's (normalised images, targets, share of the loss) of each step of an epoch, from `first_step` on.
+class Batch(NamedTuple):
+    """What one rank trains on in a step."""
+
+    images: Tensor
+    targets: Tensor
+    share: float
+    """Factor on the loss, 1 where batches divide evenly by the ranks."""
+    samples: Tensor
+    """int64: which training images these are."""
+
+
+def batches(setup: Setup, epoch: int, first_step: int = 0, only: Tensor | None = None) -> Iterator[Batch]:
+    """This rank's part of each step of an epoch, from `first_step` on, with normalised images; `only`: see `epoch_order`.
 
     Targets are int64 (N,), or where batches are mixed float32 (N, classes). What a sample sees is drawn for the whole epoch
     at once, so it depends on the seed and the epoch alone.
     """
     config, split, device, ranks = setup.config, setup.splits["train"], setup.device, setup.ranks
-    order, draws = epoch_order(setup, epoch)
+    order, draws = epoch_order(setup, epoch, only)
     drawn = setup.augmentation.draw(len(split), config.seed, epoch, device=device)
     whole = torch.arange(len(order)).split(config.batch_size)[: setup.steps_per_epoch]
     mixed = setup.mixing.draw([len(step) for step in whole], config.seed, epoch) if setup.mixing else None
@@ -126,27 +143,29 @@ def batches(setup: Setup, epoch: int, first_step: int = 0) -> Iterator[tuple[Ten
             chosen = range(start, start + len(steps))
             images, targets = setup.mixing.apply(images, targets, len(split.class_names), mixed, chosen)
         sizes = [len(part) for part in loaded]
-        for step, *batch in zip(steps, images.split(sizes), targets.split(sizes), strict=True):
-            mine, wanted = (ranks.shard(part) for part in batch) if mixed else batch
-            yield mine, wanted, len(mine) * ranks.size / len(step)
+        for step, *parts in zip(steps, images.split(sizes), targets.split(sizes), indices.split(sizes), strict=True):
+            mine, wanted, samples = (ranks.shard(part) for part in parts) if mixed else parts
+            yield Batch(mine, wanted, len(mine) * ranks.size / len(step), samples)
 
 
-def epoch_order(setup: Setup, epoch: int) -> tuple[Tensor, Tensor]:
-    """(sample, augmentation draw) of each place of an epoch, int64 on the CPU.
+def epoch_order(setup: Setup, epoch: int, only: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """(sample, augmentation draw) of each place of an epoch, int64 on the CPU; of all samples, or of these again and again.
 
     A draw belongs to its sample, so that its place does not matter; one that comes several times takes its place's instead.
     """
     split, random = setup.splits["train"], generator(setup.config.seed, "order", epoch)
     if setup.config.data.balance == "sampler":
         return balanced_order(split.labels.cpu(), len(split.class_names), random), torch.arange(len(split))
+    if only is not None:
+        return passes(only, len(split), random), torch.arange(len(split))
     order = torch.randperm(len(split), generator=random)
     return order, order
 
 
 def unmixed(setup: Setup, epoch: int) -> Iterator[Tensor]:
     """This rank's images of each step of an epoch, augmented but not mixed with each other: no scored image is a mixture."""
-    for images, *_ in batches(dataclasses.replace(setup, mixing=Mixing()), epoch):
-        yield images
+    for batch in batches(dataclasses.replace(setup, mixing=Mixing()), epoch):
+        yield batch.images
 
 
 def validate(setup: Setup, state: State, epoch: int, progress: Progress) -> tuple[dict[str, Any] | None, Tensor | None]:
@@ -188,6 +207,8 @@ def epoch_line(
     }
     if figures:
         line |= {"val_loss": figures["nll"], "val_accuracy": figures["accuracy"], "val_num": figures["num"]}
+    if state.hard and state.hard.chosen is not None:
+        line["train_share"] = len(state.hard.chosen) / len(setup.splits["train"])
     if state.early_stop.over and epoch + 1 < state.pace.num_epochs(setup.steps_per_epoch):
         line["stopped_early"] = True
     return line

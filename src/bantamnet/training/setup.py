@@ -27,6 +27,7 @@ from bantamnet.optim.groups import Optimizers
 from bantamnet.optim.swa import Swa
 from bantamnet.runs.modelfile import load_model
 from bantamnet.runtime import Ranks, key, memory_format, pick_precision
+from bantamnet.training.hard import HardMemory
 from bantamnet.training.losses import Classification
 from bantamnet.training.pace import Pace, TimeBudget
 from bantamnet.training.progress import SCORING_COST
@@ -42,6 +43,7 @@ class State:
     optimizers: Optimizers
     ema: Ema | None
     swa: Swa | None
+    hard: HardMemory | None
     early_stop: EarlyStopping
     totals: Tensor
     """float64 (3,): sum of losses, correct, images, of this rank since the epoch began."""
@@ -179,6 +181,7 @@ def prepare(
         optimizers=Optimizers(config.optim, net, setup.steps_per_epoch, config.epochs, precision),
         ema=Ema(net, ema.decay, average_buffers=ema.buffers == "average", warmup=ema.warmup) if ema else None,
         swa=Swa(net) if config.swa else None,
+        hard=HardMemory(config.data.hard_examples, len(train), device) if config.data.hard_examples else None,
         early_stop=EarlyStopping(config.early_stop),
         totals=torch.zeros(3, dtype=torch.float64, device=device),
         pace=make_pace(setup),

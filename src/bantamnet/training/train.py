@@ -151,7 +151,7 @@ def measure(setup: Setup, state: State, num_steps: int = 2) -> float:
     for number in range(num_steps + 1):
         if number == 1:
             began = time.perf_counter()
-        loss, _ = gradients(setup, net, *batch)
+        loss, _ = gradients(setup, net, batch.images, batch.targets, batch.share)
         net.zero_grad()
         loss.item()
     set_rng_state(generators, setup.device)

@@ -109,7 +109,7 @@ def memory(config: RunConfig, out: Path) -> dict[str, Any]:
     before, watch = anonymous_mb(), Watch()
     watch.begin(0, 1, config.epochs)
     with watch.watching():
-        fit(setup, state, RunDirectory.create(out, setup.config), watch, Stop(out))
+        fit(setup, state, state.net.train(), RunDirectory.create(out, setup.config), watch, Stop(out), lambda line: None)
     return {"set_mb": images.file.nbytes / 2**20, "before_mb": before, "epoch_peaks_mb": watch.peaks}
 
 

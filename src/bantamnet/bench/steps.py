@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from bantamnet.training.compiling import step_net
 from bantamnet.training.loop import Batch, batches
-from bantamnet.training.setup import Setup, State, over_ranks
+from bantamnet.training.setup import Setup, State
 from bantamnet.training.step import gradients
 
 PHASES = ("data", "forward and backward", "optimiser")
@@ -17,7 +18,7 @@ class Steps:
 
     def __init__(self, setup: Setup, state: State) -> None:
         self.setup, self.state = setup, state
-        self.net = over_ranks(state.net, setup).train()
+        self.net, self.compile_seconds = step_net(setup, state)
         self.stream = self._endless()
         self.seconds = dict.fromkeys(PHASES, 0.0)
 

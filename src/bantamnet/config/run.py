@@ -91,6 +91,9 @@ class RunConfig(Section):
     """`auto` takes CUDA where there is one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto` computes in bf16 (weights stay fp32) where the processor has instructions for it."""
+    compile: Literal["none", "default", "reduce-overhead", "max-autotune"] = "none"
+    """Run training steps through `torch.compile` in this mode, which needs a C++ compiler; `reduce-overhead` is for a GPU, where
+    it replays steps as CUDA graphs. Compiling takes from half a minute to minutes before the first step, less when repeated."""
     checkpoint: Checkpointing = Checkpointing()
     """Checkpoints."""
     track: Literal["none", "tensorboard"] = "none"

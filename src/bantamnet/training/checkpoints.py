@@ -73,7 +73,7 @@ def save_checkpoint(folder: Path, setup: Setup, state: State) -> Path:
     return path
 
 
-FREE = {"about", "assumed", "claims", "checkpoint", "device", "precision", "init", "track", "tta"}
+FREE = {"about", "assumed", "claims", "checkpoint", "compile", "device", "precision", "init", "track", "tta"}
 """Keys that no step depends on."""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bantamnet.data.augment import chunk_size, rows
 from bantamnet.data.balance import balanced_order
@@ -21,17 +21,20 @@ from bantamnet.training.checkpoints import NonFiniteError, save_checkpoint
 from bantamnet.training.hard import passes
 from bantamnet.training.keeping import keep_best, write_model
 from bantamnet.training.progress import Progress
-from bantamnet.training.setup import Setup, State, over_ranks
+from bantamnet.training.setup import Setup, State
 from bantamnet.training.signals import Stop
 from bantamnet.training.step import gradients
 from bantamnet.training.tracking import Track
 
 
-def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop: Stop, track: Track) -> None:
-    """Train from where `state` stands to the end of its pace; raises `NonFiniteError`, or `Stopped` after saving."""
+def fit(setup: Setup, state: State, net: nn.Module, run: RunDirectory, progress: Progress, stop: Stop, track: Track) -> None:
+    """Train from where `state` stands to the end of its pace; raises `NonFiniteError`, or `Stopped` after saving.
+
+    `net` is the state's as steps call it: over ranks, perhaps compiled.
+    """
     config, device, ranks, pace = setup.config, setup.device, setup.ranks, state.pace
-    net = over_ranks(state.net, setup).train()
     check_every = 1 if device.type == "cpu" else 50
+    can_freeze = ranks.size == 1 and not (config.sam or config.clip_norm) and config.compile == "none"
     clock = Clock(state, device)
     unchecked: list[Tensor] = []
 
@@ -50,7 +53,7 @@ def fit(setup: Setup, state: State, run: RunDirectory, progress: Progress, stop:
         for images, targets, share, samples in batches(setup, epoch, first_step, chosen_images):
             if state.step >= pace.steps:
                 break
-            if ranks.size == 1 and not (config.sam or config.clip_norm):
+            if can_freeze:
                 state.optimizers.freeze_over(state.step)
             position = pace.progress(state.step)
             loss, logits = gradients(setup, net, setup.resizing.apply(images, position), targets, share)

@@ -1,6 +1,7 @@
 """Everything a run needs in memory, built from its config and its seed alone."""
 
 import math
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,9 @@ class Setup:
     task: Classification
     resizing: Resizing
     steps_per_epoch: int
+    loaded_at: float
+    """When the data were in memory, on the clock of `time.perf_counter`."""
+    resumed: bool
 
     @property
     def num_steps(self) -> int:
@@ -151,6 +155,7 @@ def prepare(
     if device.type == "cpu":
         keep_freed_memory()
     parts = load_parts(config.data, data_dir, listener)
+    loaded_at = time.perf_counter()
     config, mean, std = with_statistics(config, parts["train"])
     splits = {name: split.to(device) for name, split in divide(parts, config.data.val).items()}
     train = splits["train"]
@@ -168,6 +173,8 @@ def prepare(
         task=Classification(config.label_smoothing, class_weights(train).to(device) if config.data.balance == "loss" else None),
         resizing=Resizing(config.progressive_resizing),
         steps_per_epoch=round_steps(len(train) / config.batch_size),
+        loaded_at=loaded_at,
+        resumed=not with_init,
     )
     net = build_net(config, len(train.class_names), with_init).to(device, memory_format=memory_format(device, precision))  # type: ignore[call-overload]
     if with_init and not config.init:

@@ -35,6 +35,7 @@ from bantamnet.runtime import (
     set_rng_state,
 )
 from bantamnet.training.checkpoints import NonFiniteError, list_checkpoints, load_newest
+from bantamnet.training.compiling import step_net
 from bantamnet.training.keeping import chosen_net, early_end, write_model
 from bantamnet.training.loop import batches, fit
 from bantamnet.training.pace import TimeBudget
@@ -110,6 +111,7 @@ def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> Run
                 run.cut_metrics(state.epochs_done)
                 if state.best:
                     write_model(setup, state, run, [])
+        net, compile_seconds = step_net(setup, state)
         seconds = measure(setup, state)
         if isinstance(state.pace, TimeBudget):
             state.pace.begin(state.step, state.seconds, seconds, lambda num: scoring_plan(setup, state, num))
@@ -125,14 +127,14 @@ def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> Run
             total = setup.work(state.pace.steps)
             progress.begin(done, total, state.pace.num_epochs(setup.steps_per_epoch))
             try:
-                fit(setup, state, run, progress, stop, track)
+                fit(setup, state, net, run, progress, stop, track)
             except NonFiniteError as error:
                 saved = list_checkpoints(run.checkpoints)
                 where = f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint had been written yet"
                 raise NonFiniteError(f"{error}; {where}. Try a lower optim.lr, a warm-up, or precision=fp32") from None
         if ranks.main and (early := early_end(setup, state)):
             console.print(early["note"], highlight=False)
-        finish(setup, state, run)
+        finish(setup, state, run, compile_seconds)
         ranks.wait()
     return run
 
@@ -221,7 +223,7 @@ def length(setup: Setup, state: State) -> str:
     return f"{config.epochs} epochs"
 
 
-def finish(setup: Setup, state: State, run: RunDirectory) -> None:
+def finish(setup: Setup, state: State, run: RunDirectory, compile_seconds: float) -> None:
     """Score the chosen weights once on validation and test images, and write model, predictions and summary.
 
     All ranks must call: they share the images; the main one writes.
@@ -267,6 +269,8 @@ def finish(setup: Setup, state: State, run: RunDirectory) -> None:
             "steps": state.step,
             "stopped_early": early_end(setup, state),
             "seconds": state.seconds,
+            "wait_seconds": None if setup.resumed else time.perf_counter() - setup.loaded_at - compile_seconds,
+            "compile_seconds": compile_seconds,
             "time_budget": budget_facts(state.pace, setup, seconds) if isinstance(state.pace, TimeBudget) else None,
             "refit_of": config.refit_of.model_dump(mode="json") if config.refit_of else None,
             "peak_memory_mb": peak_memory_mb(),

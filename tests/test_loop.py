@@ -41,7 +41,7 @@ def train_recording(setup: Setup, state: State, folder: Path) -> list[tuple[Tens
     run = RunDirectory.create(folder, setup.config)
     progress = Progress(Console(quiet=True))
     progress.begin(0, 1, setup.config.epochs)
-    loop.fit(setup, state, run, progress, Stop(folder), lambda line: None)
+    loop.fit(setup, state, state.net.train(), run, progress, Stop(folder), lambda line: None)
     return seen
 
 

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from rich.console import Console
-from step import our_steps, timed
+from step import timed
 
+from bantamnet.bench.steps import Steps
 from bantamnet.config import RunConfig
 from bantamnet.data.listener import ConsoleListener
 from bantamnet.data.split import Mapped
@@ -115,7 +116,7 @@ def memory(config: RunConfig, out: Path) -> dict[str, Any]:
 
 def throughput(mapped: RunConfig, in_memory: RunConfig, pairs: int, num_steps: int) -> dict[str, Any]:
     """Images/s of mapped and of in-memory training steps, in alternation, and the ratio of each pair."""
-    steps = [our_steps(*ready(config)) for config in (mapped, in_memory)]
+    steps = [Steps(*ready(config)) for config in (mapped, in_memory)]
     for step in steps:
         timed(step, num_steps)
     measured = [[timed(step, num_steps) for step in steps] for _ in range(pairs)]

@@ -14,10 +14,11 @@ PHASES = ("data", "forward and backward", "optimiser")
 
 
 class Steps:
-    """Takes steps of a recipe for ever, epoch after epoch; `seconds` adds up what each phase took where `split` is asked for."""
+    """Takes steps of a recipe for ever, epoch after epoch, with pictures of the size that they have after a share of the schedule
+    (`progress`: the end, so full size). `seconds` adds up what each phase took where `split` is asked for."""
 
-    def __init__(self, setup: Setup, state: State) -> None:
-        self.setup, self.state = setup, state
+    def __init__(self, setup: Setup, state: State, progress: float = 1.0) -> None:
+        self.setup, self.state, self.progress = setup, state, progress
         self.net, self.compile_seconds = step_net(setup, state)
         self.stream = self._endless()
         self.seconds = dict.fromkeys(PHASES, 0.0)
@@ -47,7 +48,8 @@ class Steps:
     def _train(self, batch: Batch, between: Callable[[], object] = lambda: None) -> None:
         state = self.state
         targets = batch.targets
-        loss, logits = gradients(self.setup, self.net, batch.images, targets, batch.share)
+        images = self.setup.resizing.apply(batch.images, self.progress)
+        loss, logits = gradients(self.setup, self.net, images, targets, batch.share)
         between()
         state.optimizers.step(state.step)
         if state.ema:

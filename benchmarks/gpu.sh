@@ -10,6 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 items=(
+    "seeds speed94 10"
     "seeds airbench94 10"
     "loop resnet-variant"
     "loop dreamfire"

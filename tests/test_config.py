@@ -20,6 +20,7 @@ from conftest import tiny
 EXPECTED = {
     "quickstart": "clean",
     "airbench94": "final",
+    "speed94": "final",
     "resnet8-tiny": "clean",
     "resnet-variant": "clean",
     "resnet-variant-as-published": "as published",

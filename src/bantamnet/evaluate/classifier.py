@@ -94,7 +94,8 @@ def load_classifier(path: Path, device: str = "auto", precision: str | None = "a
     if not file.is_file():
         refuse_group(path)
         is_run = (path / "config.yaml").is_file()
-        hint = "the run kept no model yet; continue it: bantamnet train --resume" if is_run else "no run directory or model file"
+        unfinished = f"the run kept no model yet; continue it: bantamnet train --resume {path}"
+        hint = unfinished if is_run else "no run directory or model file"
         raise UserError(f"{path}: {hint}")
     if (path / "own").is_dir():  # a run directory is the user's own: it keeps the code that it was trained with
         use_copies(path, RunDirectory.open(path).config().use)

@@ -220,7 +220,7 @@ def length(setup: Setup, state: State) -> str:
         return f"time budget {duration(config.time_budget)}, about {steps:,} steps ({passes:.2f} epochs) as fast as now"
     if config.max_steps or config.pace:
         return f"{steps:,} steps ({steps / setup.steps_per_epoch:.2f} epochs)"
-    return f"{config.epochs} epochs"
+    return f"{config.epochs} epoch{'s' if config.epochs > 1 else ''}"
 
 
 def finish(setup: Setup, state: State, run: RunDirectory, compile_seconds: float) -> None:

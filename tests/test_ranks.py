@@ -39,6 +39,7 @@ with join_ranks(torch.device("cpu")) as ranks:
     assert state.step >= 20
     if ranks.main:
         torch.save(state.net.state_dict(), sys.argv[1])
+    del net  # before the process group that it uses
 """
 
 

@@ -15,7 +15,7 @@ from bantamnet.bench.ratio import alternate, ratio
 from bantamnet.bench.steps import Steps, images_per_second
 from bantamnet.memory import keep_freed_memory
 from bantamnet.runs.lookup import resolve
-from bantamnet.runtime import Ranks, command_line, environment, pick_device
+from bantamnet.runtime import Ranks, command_line, environment, pick_device, pick_precision
 from bantamnet.training.setup import prepare
 
 
@@ -62,7 +62,7 @@ def main() -> None:
             "images_per_second_rounds": rates,
             "ratio_to_as_it_is": {name: ratio(values, rates["as it is"]) for name, values in rates.items()},
             "load_of_others": load,
-            "environment": environment(device, resolve(given.recipe).precision),
+            "environment": environment(device, pick_precision("auto", device)),
         },
         sys.stdout,
         indent=1,

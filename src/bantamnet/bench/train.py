@@ -49,6 +49,7 @@ def bench_train(
         "augment": config.data.augment,
         "images_per_second": rate,
         "images_per_second_rounds": rates,
+        "compile_seconds": steps.compile_seconds,
         "step_seconds": config.batch_size / rate,
         "phases": {phase: took / whole for phase, took in steps.seconds.items()},
         "macs": macs,

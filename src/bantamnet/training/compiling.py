@@ -5,7 +5,6 @@ import time
 
 import torch
 from torch import nn
-from torch._dynamo.exc import TorchDynamoException
 
 from bantamnet.errors import UserError
 from bantamnet.runtime import rng_state, set_rng_state
@@ -23,6 +22,8 @@ def step_net(setup: Setup, state: State) -> tuple[nn.Module, float]:
     net, kind = over_ranks(state.net, setup).train(), setup.config.compile
     if kind == "none":
         return net, 0.0
+    from torch._dynamo.exc import TorchDynamoException  # a second of start-up that other runs need not wait for
+
     began = time.perf_counter()
     faster: nn.Module = torch.compile(net, mode=None if kind == "default" else kind, dynamic=False)  # type: ignore[assignment]
     weights, generators = copy.deepcopy(state.net.state_dict()), rng_state(setup.device)

@@ -13,10 +13,8 @@ from bantamnet.runs.lookup import resolve
 
 os.environ["BANTAMNET_MIRRORS"] = "none"  # no test reaches for the network; a test of downloads names its own server
 
-# The nets of the tests are too small for several threads, which cost most where other programs run beside them.
+# Tests run side by side, one to a core.
 torch.set_num_threads(1)
-ALL_CORES = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-"""Environment of a command that trains for real."""
 os.environ["OMP_NUM_THREADS"] = "1"
 
 

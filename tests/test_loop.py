@@ -93,7 +93,8 @@ def test_batches_do_not_depend_on_chunk_or_starting_point(monkeypatch: pytest.Mo
                 assert torch.equal(images, old_images) and torch.equal(targets, old_targets)
 
 
-def test_ranks_share_every_batch_between_them() -> None:
+def test_ranks_share_every_batch_between_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Ranks, "copy_main_", lambda *_: None)  # there is no process group here
     alone, _ = prepare(tiny("batch_size=100"), None, CPU, Ranks())
     shares = [prepare(tiny("batch_size=100"), None, CPU, Ranks(rank, 3))[0] for rank in range(3)]
     for (images, _, share, _), *parts in zip(loop.batches(alone, 0), *(loop.batches(s, 0) for s in shares), strict=True):

@@ -22,24 +22,26 @@ import sys
 import torch
 from bantamnet.runtime import join_ranks
 from bantamnet.training.loop import batches
-from bantamnet.training.setup import over_ranks, prepare
+from bantamnet.training.setup import prepare
+from bantamnet.training.step import average_over_ranks
 from conftest import tiny
 
 torch.set_num_threads(1)
 with join_ranks(torch.device("cpu")) as ranks:
-    setup, state = prepare(tiny("batch_size=101", "model.dropout=null", "ema=null"), None, torch.device("cpu"), ranks)
+    config = tiny("batch_size=101", "model.dropout=null", "ema=null")
+    setup, state = prepare(config, None, torch.device("cpu"), ranks)
     state.net.double()
-    net = over_ranks(state.net, setup).train()
+    state.net.train()
     for epoch in range(2):
         for images, targets, share, _ in batches(setup, epoch):
-            loss = torch.nn.functional.cross_entropy(net(images.double()), targets, label_smoothing=0.1)
+            loss = torch.nn.functional.cross_entropy(state.net(images.double()), targets, label_smoothing=0.1)
             (loss * share).backward()
+            average_over_ranks(ranks, state.net)
             state.optimizers.step(state.step)
             state.step += 1
     assert state.step >= 20
     if ranks.main:
         torch.save(state.net.state_dict(), sys.argv[1])
-    del net  # before the process group that it uses
 """
 
 

@@ -14,7 +14,6 @@ import pytest
 from bantamnet.cli.app import app
 from bantamnet.runs.describe import list_recipes
 from bantamnet.runs.lookup import RECIPES, recipe_names, resolve
-from conftest import ALL_CORES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -39,7 +38,7 @@ def run_in(folder: Path, lines: list[str]) -> None:
         done = subprocess.run(
             ["bash", "-c", line],
             cwd=folder,
-            env={**ALL_CORES, "PATH": path, "BANTAMNET_MIRRORS": "none"},
+            env={**os.environ, "PATH": path, "BANTAMNET_MIRRORS": "none"},
             capture_output=True,
             text=True,
         )

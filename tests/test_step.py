@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from bantamnet.models.resnet import ResNet
 from bantamnet.runtime import Ranks
 from bantamnet.training.loop import batches
-from bantamnet.training.setup import Setup, over_ranks, prepare
-from bantamnet.training.step import gradients
+from bantamnet.training.setup import Setup, prepare
+from bantamnet.training.step import average_over_ranks, gradients
 from conftest import tiny
 
 CPU = torch.device("cpu")
@@ -119,9 +119,12 @@ def two_ranks(rank: int, folder: str) -> None:
     setup, _, (images, targets, share) = begin(*RANKS, ranks=Ranks(rank, 2))
     net = plain_net()
     net(images[:1])
-    wrapped = over_ranks(net, setup)
-    loss, _ = gradients(setup, wrapped, images, targets, share)
-    torch.save((gradient(net), loss.detach() * share), f"{folder}/rank-{rank}.pt")
+    loss, _ = gradients(setup, net, images, targets, share)
+    norm = nn.Sequential(nn.BatchNorm2d(3), nn.Linear(2, 2))  # the second takes no part
+    norm[0](images).sum().backward()
+    average_over_ranks(setup.ranks, norm)
+    found = (gradient(net), loss.detach() * share, images, norm[0].running_mean, norm[1].weight.grad)
+    torch.save(found, f"{folder}/rank-{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -133,6 +136,9 @@ def test_two_ranks_take_the_step_of_one(tmp_path: Path) -> None:
     net(images[:1])
     loss, _ = gradients(setup, net, images, targets, share)
     ranks = [torch.load(tmp_path / f"rank-{rank}.pt") for rank in range(2)]
-    for found, _ in ranks:
+    mean = sum(0.1 * part[2].mean((0, 2, 3)) for part in ranks) / 2
+    for found, _, _, running_mean, unused in ranks:
         torch.testing.assert_close(found, gradient(net), atol=1e-6, rtol=1e-4)
+        torch.testing.assert_close(running_mean, mean)
+        assert torch.equal(unused, torch.zeros(2, 2))
     torch.testing.assert_close((ranks[0][1] + ranks[1][1]) / 2, loss.detach())

@@ -16,6 +16,7 @@ def keep_freed_memory(keep: bool = True) -> bool:
     """Let this process keep the memory it frees and use it again, or (false) give it back as is usual; whether that could be set.
 
     It holds for the whole process from now on. Only glibc (Linux) can be told so; under another allocator nothing changes.
+    A large free block with one in use behind it stays with the process even when it is told to give back.
     """
     if not sys.platform.startswith("linux"):
         return False

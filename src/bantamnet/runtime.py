@@ -9,7 +9,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,6 +113,22 @@ class Ranks:
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
+
+    @torch.no_grad()
+    def average_(self, tensors: list[Tensor]) -> None:
+        """Replace each tensor by its mean over ranks, all of one type in one message."""
+        for dtype in {tensor.dtype: None for tensor in tensors} if self.size > 1 else ():
+            same = [tensor for tensor in tensors if tensor.dtype == dtype]
+            flat = torch.cat([tensor.reshape(-1) for tensor in same])
+            dist.all_reduce(flat)
+            parts = flat.div_(self.size).split([tensor.numel() for tensor in same])
+            torch._foreach_copy_(same, [part.view(tensor.shape) for part, tensor in zip(parts, same, strict=True)])
+
+    @torch.no_grad()
+    def copy_main_(self, tensors: Iterable[Tensor]) -> None:
+        """Replace each tensor by the one of rank 0."""
+        for tensor in tensors if self.size > 1 else ():
+            dist.broadcast(tensor, 0)
 
     def gather(self, tensor: Tensor, lengths: list[int] | None = None) -> list[Tensor]:
         """Every rank's tensor, of `lengths[rank]` rows where they differ."""

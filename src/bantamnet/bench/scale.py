@@ -121,7 +121,6 @@ def rank(question: Path, answer: Path) -> None:
         wanted = torch.tensor(max(3.0, asked["seconds"] * rate / config.batch_size), dtype=torch.float64, device=device)
         num_steps = int(ranks.sum(wanted).item() / ranks.size)
         rate = images_per_second(steps, device, 0.0, at_least=num_steps)
-        del steps  # before the process group that it uses
         if ranks.main:
             facts = {"images_per_second": rate, "peak_memory_bytes": device_memory(device)}
             answer.write_text(json.dumps(facts), encoding="utf-8")

@@ -9,7 +9,7 @@ from torch import nn
 from bantamnet.errors import UserError
 from bantamnet.runtime import rng_state, set_rng_state
 from bantamnet.training.loop import batches
-from bantamnet.training.setup import Setup, State, over_ranks
+from bantamnet.training.setup import Setup, State
 from bantamnet.training.step import gradients
 
 
@@ -19,7 +19,7 @@ def step_net(setup: Setup, state: State) -> tuple[nn.Module, float]:
     Compiling happens here, for every size of batch and of picture that the run will see, on noise. Nothing of the run changes by
     it: weights, statistics and random states are put back. Raises `UserError` where `torch.compile` finds no working compiler.
     """
-    net, kind = over_ranks(state.net, setup).train(), setup.config.compile
+    net, kind = state.net.train(), setup.config.compile
     if kind == "none":
         return net, 0.0
     from torch._dynamo.exc import TorchDynamoException  # a second of start-up that other runs need not wait for

@@ -30,7 +30,7 @@ from bantamnet.training.tracking import Track
 def fit(setup: Setup, state: State, net: nn.Module, run: RunDirectory, progress: Progress, stop: Stop, track: Track) -> None:
     """Train from where `state` stands to the end of its pace; raises `NonFiniteError`, or `Stopped` after saving.
 
-    `net` is the state's as steps call it: over ranks, perhaps compiled.
+    `net` is the state's as steps call it: perhaps compiled.
     """
     config, device, ranks, pace = setup.config, setup.device, setup.ranks, state.pace
     check_every = 1 if device.type == "cpu" else 50

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from bantamnet.config import RunConfig
 from bantamnet.data import augment, mixing
@@ -179,6 +178,7 @@ def prepare(
     net = build_net(config, len(train.class_names), with_init).to(device, memory_format=memory_format(device, precision))  # type: ignore[call-overload]
     if with_init and not config.init:
         adapt(net, lambda num: setup.preprocessing.normalize(train.gather(torch.arange(min(num, len(train)), device=device))))
+    ranks.copy_main_(net.state_dict().values())  # other processors may round the first weights otherwise
     if ranks.size > 1 and config.sync_batchnorm:
         net = synchronise(net, device)
     torch.manual_seed(key(config.seed, "dropout", ranks.rank))
@@ -214,10 +214,3 @@ def with_statistics(config: RunConfig, train: Split) -> tuple[RunConfig, Stat, S
         mean, std = mean or found[0], std or found[1]
         config = config.model_copy(update={"data": config.data.model_copy(update={"mean": mean, "std": std})})
     return config, mean, std
-
-
-def over_ranks(net: nn.Module, setup: Setup) -> nn.Module:
-    """The net as the loop calls it: gradients are averaged over ranks where there are several."""
-    if setup.ranks.size == 1:
-        return net
-    return DistributedDataParallel(net, device_ids=[setup.device] if setup.device.type == "cuda" else None)

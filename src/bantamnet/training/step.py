@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bantamnet.config import Sam
-from bantamnet.runtime import autocast, rng_state, set_rng_state
+from bantamnet.runtime import Ranks, autocast, rng_state, set_rng_state
 from bantamnet.training.setup import Setup
 
 
@@ -35,7 +35,22 @@ def _backward(setup: Setup, net: nn.Module, images: Tensor, targets: Tensor, sha
     with autocast(setup.device, setup.precision):  # one for each pass: autocast remembers its casts of the weights until its end
         loss, logits = setup.task(net, images, targets)
     (loss * share).backward()
+    if setup.ranks.size > 1:
+        average_over_ranks(setup.ranks, net)
     return loss, logits
+
+
+def average_over_ranks(ranks: Ranks, net: nn.Module) -> None:
+    """Give all ranks the mean of their gradients, and of the running statistics that each has of its own images.
+
+    A parameter that this rank's images did not reach counts as one with gradient 0.
+    """
+    parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    statistics = [buffer for buffer in net.buffers() if buffer.is_floating_point()]
+    ranks.average_([*(parameter.grad for parameter in parameters if parameter.grad is not None), *statistics])
 
 
 @contextlib.contextmanager

@@ -132,7 +132,6 @@ def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> Run
                 saved = list_checkpoints(run.checkpoints)
                 where = f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint had been written yet"
                 raise NonFiniteError(f"{error}; {where}. Try a lower optim.lr, a warm-up, or precision=fp32") from None
-        del net  # over ranks it must go before the process group does: later its end would wait for ever
         if ranks.main and (early := early_end(setup, state)):
             console.print(early["note"], highlight=False)
         finish(setup, state, run, compile_seconds)

@@ -19,6 +19,7 @@ from same_run import assert_same_run, newest_step
 
 ALIKE = """
 import sys
+from pathlib import Path
 import torch
 from bantamnet.runtime import join_ranks
 from bantamnet.training.loop import batches
@@ -42,6 +43,8 @@ with join_ranks(torch.device("cpu")) as ranks:
     assert state.step >= 20
     if ranks.main:
         torch.save(state.net.state_dict(), sys.argv[1])
+threads = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+assert not [name for name in threads if "gloo" in name], f"the process group is still there: {threads}"
 """
 
 

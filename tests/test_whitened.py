@@ -96,6 +96,43 @@ def plain_net(groups: list[int]) -> nn.Sequential:
     return nn.Sequential(*layers, nn.MaxPool2d(3), nn.Flatten(), nn.Linear(channels, 10, bias=False))
 
 
+def test_groups_of_several_depths_with_residuals_equal_the_net_written_out() -> None:
+    torch.manual_seed(0)
+    net = build(Whitened(name="custom", groups=[32, 48], convs=[3, 2], residual=True, activation="silu"), 10).eval()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            module.bias.data.normal_()
+    convolutions = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
+    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    images = torch.randn(4, 3, 13, 13)
+    x = F.silu(convolutions[0](images))
+    for first, others in ((1, [2, 3]), (4, [5])):
+        x = F.silu(norms[first - 1](F.max_pool2d(convolutions[first](x), 2)))
+        y = x
+        for index in others:
+            y = norms[index - 1](convolutions[index](y))
+            y = F.silu(y + x) if index == others[-1] else F.silu(y)
+        x = y
+    wanted = x.amax((2, 3)) @ net.get_parameter("head.weight").T / 256
+    assert len(convolutions) == 6 and torch.allclose(net(images), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"convs": [2, 3]}, "convs: 2 numbers for 3 groups; give one for each"),
+        ({"convs": [2, 1, 2], "residual": True}, "residual: a group of one convolution has nothing to add to"),
+        ({"convs": 0}, "greater than 0"),
+        ({"convs": True}, "valid integer"),
+    ],
+)
+def test_groups_that_do_not_fit_together_are_refused(keys: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Whitened(name="custom", groups=[8, 16, 16], **keys)  # type: ignore[arg-type]
+
+
 def colourful(setup: Setup) -> None:
     """Give the training images colours: grey ones leave whitened channels empty, and BatchNorm blows up their rounding."""
     split, noise = setup.splits["train"], torch.Generator().manual_seed(1)

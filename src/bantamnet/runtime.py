@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import functools
 import hashlib
+import importlib
 import itertools
 import os
 import platform
@@ -162,6 +163,9 @@ def join_ranks(device: torch.device, timeout: float = 600) -> Iterator[Ranks]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    # Its functions take the process group of the time of their import as a default. Imported later, as torch.optim does,
+    # they would hold this one for ever, and threads of it at the interpreter's end can abort a process that has done its work.
+    importlib.import_module("torch.distributed.nn.functional")
     limit = datetime.timedelta(seconds=timeout)
     store, rank, size = next(rendezvous("env://", timeout=limit))
     # torchrun keeps one store over its restarts (pytorch issue 135712), and over all that a process joins: what the ranks of

@@ -2,10 +2,12 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bantamnet.config.model import Width
 from bantamnet.config.section import Section, word
+
+Count = Annotated[int, Field(gt=0, le=100)]
 
 
 class Whitened(Section):
@@ -20,8 +22,10 @@ class Whitened(Section):
     """A named net, whose other keys it fills in, or any name of your own with all keys given."""
     groups: Annotated[list[Width], Field(min_length=1, max_length=5)]
     """Width of each group; each halves height and width, rounded down."""
-    convs: Annotated[int, Field(gt=0, le=100)] = 2
-    """Convolutions of a group."""
+    convs: Count | Annotated[list[Count], Field(min_length=1, max_length=5)] = 2
+    """Convolutions of a group, or of each of them."""
+    residual: bool = False
+    """Add what a group's first convolution came to, activated, to what its last one gives, before that is activated."""
     activation: Literal["relu", "silu", "gelu"] = "gelu"
     """Activation everywhere."""
     whiten_images: Annotated[int, Field(gt=0)] = 5000
@@ -32,3 +36,16 @@ class Whitened(Section):
     """Weight of a new batch in BatchNorm's running statistics."""
     logit_scale: Annotated[float, Field(gt=0)] = 1 / 256
     """Factor on the logits."""
+
+    @property
+    def convs_of_groups(self) -> list[int]:
+        """Convolutions of each group."""
+        return self.convs if isinstance(self.convs, list) else [self.convs] * len(self.groups)
+
+    @model_validator(mode="after")
+    def _groups_fit_together(self) -> "Whitened":
+        if len(self.convs_of_groups) != len(self.groups):
+            raise ValueError(f"convs: {len(self.convs_of_groups)} numbers for {len(self.groups)} groups; give one for each")
+        if self.residual and 1 in self.convs_of_groups:
+            raise ValueError("residual: a group of one convolution has nothing to add to; give each group 2 convs or more")
+        return self

@@ -28,8 +28,8 @@ class WhitenedNet(nn.Module):
         whitening.weight.requires_grad_(False)
         self.stem = nn.Sequential(whitening, activation(model.activation))
         groups = []
-        for width in model.groups:
-            groups.append(group(model, channels, width))
+        for width, convs in zip(model.groups, model.convs_of_groups, strict=True):
+            groups.append(Group(model, channels, width, convs))
             channels = width
         self.groups = nn.Sequential(*groups)
         self.pool = nn.AdaptiveMaxPool2d(1)
@@ -59,17 +59,31 @@ def build(model: Whitened, num_classes: int) -> WhitenedNet:
     return net
 
 
-def group(model: Whitened, in_channels: int, width: int) -> nn.Sequential:
-    """Convolutions, each with BatchNorm and activation, the first with a max-pool in between."""
-    layers: list[nn.Module] = []
-    for index in range(model.convs):
-        layers.append(identity_convolution(width if index else in_channels, width))
-        if index == 0:
-            layers.append(nn.MaxPool2d(2))
-        norm = nn.BatchNorm2d(width, eps=1e-12, momentum=model.norm_momentum)
-        norm.weight.requires_grad_(False)
-        layers += [norm, activation(model.activation)]
-    return nn.Sequential(*layers)
+class Group(nn.Sequential):
+    """Convolutions, each with BatchNorm and activation, the first with a max-pool; perhaps a residual over the others."""
+
+    def __init__(self, model: Whitened, in_channels: int, width: int, convs: int) -> None:
+        layers: list[nn.Module] = []
+        for index in range(convs):
+            layers.append(identity_convolution(width if index else in_channels, width))
+            if index == 0:
+                layers.append(nn.MaxPool2d(2))
+            norm = nn.BatchNorm2d(width, eps=1e-12, momentum=model.norm_momentum)
+            norm.weight.requires_grad_(False)
+            layers += [norm, activation(model.activation)]
+        super().__init__(*layers)
+        self.residual = model.residual
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) → (N, width, H // 2, W // 2)."""
+        out = first = images
+        for index, layer in enumerate(self):
+            if self.residual and index == len(self) - 1:
+                out = out + first
+            out = layer(out)
+            if index == 3:  # convolution, pool, norm, activation
+                first = out
+        return out
 
 
 def identity_convolution(in_channels: int, out_channels: int) -> nn.Conv2d:

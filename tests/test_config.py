@@ -21,6 +21,8 @@ EXPECTED = {
     "quickstart": "clean",
     "airbench94": "final",
     "speed94": "final",
+    "speed95": "final",
+    "speed96": "final",
     "resnet8-tiny": "clean",
     "resnet-variant": "clean",
     "resnet-variant-as-published": "as published",

@@ -29,6 +29,9 @@ from test_models import plain_resnet18
 
 PUBLISHED = {
     "airbench94": 1_972_792,
+    # Ours: stem, filters, BatchNorm and head, added up by hand.
+    "speed95": 312 + 9 * (24 * 128 + 128 * 128 + 128 * 384 + 3 * 384 * 384) + 2 * (2 * 128 + 4 * 384) + 3840,
+    "speed96": 312 + 9 * (24 * 128 + 2 * 128**2 + 128 * 320 + 2 * 320**2 + 320 * 384 + 384**2) + 2 * (384 + 960 + 768) + 3840,
     # He et al. 2015, as counted by many; MLPerf Tiny; kuangliu/pytorch-cifar; the WRN tables; osmr/imgclsmob's own checks.
     "resnet32": 464_154, "resnet44": 658_586, "resnet56": 853_018, "resnet110": 1_727_962, "resnet-1202": 19_421_274,
     "resnet8-40": 481_530,

@@ -136,6 +136,12 @@ MEMBERS: dict[str, Member] = {
         1_972_792,
         {"groups": [64, 256, 256]},
     ),
+    "speed95": Member("As airbench94, wider", 4_606_520, {"groups": [128, 384, 384], "activation": "silu"}),
+    "speed96": Member(
+        "As airbench94, wider and deeper, with residuals",
+        4_975_800,
+        {"groups": [128, 320, 384], "convs": [3, 3, 2], "residual": True, "activation": "silu"},
+    ),
 }
 
 FAMILIES = "resnet-D, se-resnet-D, wrn-D-K, pyramidnet-D-aALPHA[-bottleneck]"

@@ -155,6 +155,7 @@ def test_the_verbs_measure_and_leave_nothing(
     code, out, _ = invoke(["bench", "loop", "quickstart", *QUICK], monkeypatch, capsys)
     facts = json.loads(out)
     assert code == 0 and set(facts["ratio"]) == {"standard", "tuned"}
+    assert set(facts["peak_memory_bytes"]) == {"ours", "standard", "tuned"} and min(facts["peak_memory_bytes"].values()) > 1e8
     code, out, _ = invoke(["bench", "scale", "quickstart", "--ranks", "2", *QUICK], monkeypatch, capsys)
     rows = {(row["ranks"], row["data"]): row for row in json.loads(out)["rows"]}
     assert code == 0 and set(rows) == {(1, 1), (2, 1), (1, 2), (1, 4)} and rows[1, 1]["ratio"] == 1

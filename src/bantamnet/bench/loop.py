@@ -1,8 +1,10 @@
 """Ours beside the loop that most people write: the same net, optimiser and augmentation, in one process, in turn."""
 
 import copy
+import multiprocessing
 import statistics
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +20,32 @@ from bantamnet.data.augment import parse
 from bantamnet.machine import usable_cores
 from bantamnet.memory import keep_freed_memory
 from bantamnet.optim.groups import Optimizers
+from bantamnet.runs.own import with_files
 from bantamnet.runtime import Ranks, environment, pick_device
-from bantamnet.training.setup import prepare
+from bantamnet.training.setup import Setup, State, prepare
+
+LOOPS = ("ours", "standard", "tuned")
 
 
 def bench_loop(
     config: RunConfig, data_dir: Path | None, rounds: int = 5, seconds: float = 10.0, even_if_busy: bool = False
 ) -> dict[str, Any]:
     """Images/s of `ours`, of the `standard` loop (fp32, channels first) and of that `tuned` (bf16 where there is hardware for it,
-    channels last), and how many times as fast ours is, with its spread. Nothing is written.
+    channels last), how many times as fast ours is, with its spread, and the peak memory of each. Nothing is written.
     """
     refuse_unsupported(parse(config.data.augment).operations)
     load = refuse_busy(even_if_busy)
     device = pick_device(config.device)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as fresh:
+        peaks = {name: fresh.submit(peak_memory, config, data_dir, name).result() for name in LOOPS}
     setup, state = prepare(config, data_dir, device, Ranks())
-    pictures = Pictures(setup.splits["train"], setup.augmentation.operations, setup.preprocessing)
-    workers = max(1, int(usable_cores()))
-    dtype = torch.bfloat16 if setup.precision == "bf16" else None
+    steps = {name: begin(name, setup, state) for name in ("standard", "tuned", "ours")}  # ours trains the state's own net
 
-    def standard(tuned: bool) -> StandardLoop:
-        net = copy.deepcopy(state.net)
-        optimizers = Optimizers(config.optim, net, setup.steps_per_epoch, config.epochs)
-        return StandardLoop(net, optimizers, setup.task, pictures, config.batch_size, workers, device, tuned, dtype)
+    def measured(name: str) -> Callable[[], float]:
+        step, warm_up = steps[name]
 
-    loops = {"standard": standard(False), "tuned": standard(True)}
-    ours = Steps(setup, state)
-
-    def measured(step: Callable[[], int], warm_up: int, keep: bool) -> Callable[[], float]:
         def measure() -> float:
-            keep_freed_memory(keep)  # other loops leave the allocator as it is
+            keep_freed_memory(name == "ours")  # other loops leave the allocator as it is
             for _ in range(warm_up):
                 step()
             rate = images_per_second(step, device, seconds)
@@ -55,18 +54,47 @@ def bench_loop(
 
         return measure
 
-    images_per_second(ours, device, seconds / 2)
-    others = {name: measured(loop, loop.ready + 1, keep=False) for name, loop in loops.items()}  # `ready` were made meanwhile
-    rates = alternate({"ours": measured(ours, 2, keep=True), **others}, rounds)
+    images_per_second(steps["ours"][0], device, seconds / 2)
+    rates = alternate({name: measured(name) for name in LOOPS}, rounds)
     return {
         "recipe": config.name,
         "batch_size": config.batch_size,
         "augment": config.data.augment,
         "images_per_second": {name: statistics.median(values) for name, values in rates.items()},
         "images_per_second_rounds": rates,
-        "ratio": {name: ratio(rates["ours"], rates[name]) for name in loops},
-        "workers": workers,
-        "peak_memory_bytes": device_memory(device),
+        "ratio": {name: ratio(rates["ours"], rates[name]) for name in LOOPS if name != "ours"},
+        "workers": num_workers(),
+        "peak_memory_bytes": peaks,
         "load_of_others": load,
         "environment": environment(device, setup.precision),
     }
+
+
+def begin(name: str, setup: Setup, state: State) -> tuple[Callable[[], int], int]:
+    """(what takes a step and gives the images in it, steps to take before one is timed); others than ours train a copy of the net."""
+    if name == "ours":
+        return Steps(setup, state), 2
+    config, net = setup.config, copy.deepcopy(state.net)
+    optimizers = Optimizers(config.optim, net, setup.steps_per_epoch, config.epochs)
+    pictures = Pictures(setup.splits["train"], setup.augmentation.operations, setup.preprocessing)
+    dtype = torch.bfloat16 if setup.precision == "bf16" else None
+    tuned = name == "tuned"
+    loop = StandardLoop(net, optimizers, setup.task, pictures, config.batch_size, num_workers(), setup.device, tuned, dtype)
+    return loop, loop.ready + 1  # so many batches were made meanwhile
+
+
+def num_workers() -> int:
+    """Workers of a standard loop: one a core."""
+    return max(1, int(usable_cores()))
+
+
+def peak_memory(config: RunConfig, data_dir: Path | None, name: str, num_steps: int = 6) -> int:
+    """Most bytes held by this process, a fresh one, that takes some steps of one of the loops; its workers are not counted."""
+    setup, state = prepare(with_files(config), data_dir, pick_device(config.device), Ranks())
+    keep_freed_memory(name == "ours")
+    step, _ = begin(name, setup, state)
+    if name != "ours":
+        setup.splits.clear()  # it has images of its own
+    for _ in range(num_steps):
+        step()
+    return device_memory(setup.device)

@@ -104,11 +104,13 @@ def trained(facts: Facts) -> None:
 def looped(facts: Facts) -> None:
     """What `bench loop` found."""
     print(f"{facts['recipe']}, batch {facts['batch_size']}, {_machine(facts)}, {facts['workers']} workers")
-    rows = [["ours", f"{facts['images_per_second']['ours']:,.0f}", "", ""]]
-    for name, times in facts["ratio"].items():
-        spread = f"{times['min']:.2f} to {times['max']:.2f}"
-        rows.append([f"{name} loop", f"{facts['images_per_second'][name]:,.0f}", f"{times['median']:.2f}×", spread])
-    columns = ["", "images/s", "ours is", "in single rounds"]
+    rows = []
+    for name, rate in facts["images_per_second"].items():
+        times = facts["ratio"].get(name)
+        compared = [f"{times['median']:.2f}×", f"{times['min']:.2f} to {times['max']:.2f}"] if times else ["", ""]
+        memory = f"{facts['peak_memory_bytes'][name] / 1e6:,.0f} MB"
+        rows.append([name if name == "ours" else f"{name} loop", f"{rate:,.0f}", *compared, memory])
+    columns = ["", "images/s", "ours is", "in single rounds", "peak memory"]
     show.console().print(show.table(columns, rows, columns[1:]))
     _tell_load(facts)
 

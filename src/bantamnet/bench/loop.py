@@ -71,7 +71,7 @@ def bench_loop(
 
 
 def begin(name: str, setup: Setup, state: State) -> tuple[Callable[[], int], int]:
-    """(what takes a step and gives the images in it, steps to take before one is timed); others than ours train a copy of the net."""
+    """(what takes a step and gives the images in it, steps to take before one is timed); others than ours train a copy."""
     if name == "ours":
         return Steps(setup, state), 2
     config, net = setup.config, copy.deepcopy(state.net)

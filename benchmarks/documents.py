@@ -124,21 +124,65 @@ def measured_facts() -> dict[str, Any]:
     return facts
 
 
+def table(columns: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [columns, ["---"] * len(columns), *rows])
+
+
+def machine(environment: dict[str, Any]) -> str:
+    """Where something was measured."""
+    on_cpu = environment["device_type"] == "cpu"
+    return f"{environment['cpu_cores']} cores of an {environment['device']}" if on_cpu else environment["device"]
+
+
+def speed_recipes() -> str:
+    """Accuracy, time and cost of the recipes for speed, beside airbench94 where seeds of both were trained in turn."""
+    rows = []
+    base = {run["seed"]: run for run in (load("airbench94") or {"runs": []})["runs"]}
+    for name in ("airbench94", "speed94", "speed95", "speed96"):
+        runs = (load(name) or {"runs": []})["runs"]
+        if not runs:
+            continue
+        pairs = [(run, base[run["seed"]]) for run in runs if run["seed"] in base and name != "airbench94"]
+        ratios = [
+            run["wait_seconds"] / other["wait_seconds"] for run, other in pairs if run["environment"] == other["environment"]
+        ]
+        cells = [
+            percents([run["figures"]["test"]["accuracy"] for run in runs]),
+            f"{statistics.mean(run['wait_seconds'] for run in runs):,.0f} s",
+            f"{statistics.mean(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if ratios else "",
+        ]
+        rows.append([f"`{name}`", f"{runs[0]['parameters']:,}", *cells, machine(runs[0]["environment"])])
+    return table(["recipe", "parameters", "test accuracy", "time", "of airbench94's", "on"], rows) if rows else ""
+
+
+def loops() -> str:
+    """Ours beside the standard loop, as it is and tuned."""
+    rows = []
+    for path in sorted(RESULTS.glob("loop-*.json")):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        times = [f"{part['median']:.1f}× ({part['min']:.1f} to {part['max']:.1f})" for part in found["ratio"].values()]
+        memory = ", ".join(f"{peak / 1e6:,.0f}" for peak in found["peak_memory_bytes"].values())
+        what = f"`{found['recipe']}`, batch {found['batch_size']}"
+        rows.append([what, f"{found['images_per_second']['ours']:,.0f}", *times, memory, machine(found["environment"])])
+    columns = ["recipe", "our images/s", "of the standard loop's", "of that tuned", "peak MB: ours, standard, tuned", "on"]
+    return table(columns, rows) if rows else ""
+
+
+def scaling() -> str:
+    """Ranks and data beside one process."""
+    rows = []
+    for path in sorted(RESULTS.glob("scale-*.json")):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        for row in found["rows"]:
+            cells = [f"{row['ranks']}", f"{row['data']}×", f"{row['images_per_second']:,.0f}", f"{row['ratio']:.2f}"]
+            rows.append([f"`{found['recipe']}`, global batch {found['batch_size']}", *cells, machine(found["environment"])])
+    return table(["recipe", "ranks", "data", "images/s", "of one process", "on"], rows) if rows else ""
+
+
 def speed_text() -> str:
-    """The step benchmark in a sentence."""
-    step = load("step-resnet-variant")
-    if step is None:
-        return "Not yet measured."
-    whole = load("modified-resnet-as-published")
-    peak = max(run.get("peak_memory_mb", 0) for run in whole["runs"]) if whole else None
-    memory = f" Training on all 50,000 images of CIFAR-10 held at most {peak:,.0f} MB of memory." if peak else ""
-    return (
-        f"`resnet-variant`, batch {step['batch_size']}, on {step['environment']['cpu_cores']} cores of an "
-        f"{step['environment']['device']} ({step['environment']['precision']}): training with its augmentation runs at "
-        f"{step['ratio_median']:.2f} times the images/s of a plain fp32 step of the same net without any (median of "
-        f"{len(step['ours_images_per_second'])} alternating pairs, {step['ratio_min']:.2f} to {step['ratio_max']:.2f}; "
-        f"`benchmarks/step.py`).{memory}"
-    )
+    """Tables of what was measured for speed; time is all that a user waits for once the data are in memory."""
+    return "\n\n".join(part for part in (speed_recipes(), loops(), scaling()) if part) or "Not yet measured."
 
 
 def results_page() -> str:

@@ -39,7 +39,8 @@ def train(
     if profile:
         show.either(json, measure.profile(config, data_dir, profile), profiled)
     else:
-        show.either(json, recorded(measure.bench_train(config, data_dir, rounds, seconds, even_if_busy)), trained)
+        facts = measure.bench_train(config, data_dir, rounds, seconds, even_if_busy)
+        show.either(json, recorded(f"training steps of {config.name}: images/s, and where the time goes", facts), trained)
 
 
 @bench_app.command(epilog="Example: bantamnet bench loop resnet-variant")
@@ -58,7 +59,8 @@ def loop(
     from bantamnet.runs.lookup import resolve
 
     config = resolve(recipe, sets or [], use or [])
-    show.either(json, recorded(bench_loop(config, data_dir, rounds, seconds, even_if_busy)), looped)
+    facts = bench_loop(config, data_dir, rounds, seconds, even_if_busy)
+    show.either(json, recorded(f"{config.name} trained by our loop, by a standard one and by that tuned, in turn", facts), looped)
 
 
 @bench_app.command(epilog="Example: bantamnet bench scale resnet8-tiny --ranks 2")
@@ -78,14 +80,14 @@ def scale(
 
     config = resolve(recipe, sets or [])
     facts = bench_scale(config, data_dir, ranks, rounds=rounds, seconds=seconds, even_if_busy=even_if_busy)
-    show.either(json, recorded(facts), scaled)
+    show.either(json, recorded(f"{config.name} on one process and on several ranks, and with more data", facts), scaled)
 
 
-def recorded(facts: Facts) -> Facts:
-    """The facts with the command that measured them."""
+def recorded(what: str, facts: Facts) -> Facts:
+    """The facts with the command that measured them, and in words what they are."""
     from bantamnet.runtime import command_line
 
-    return {"command": command_line(), **facts}
+    return {"what": what, "command": command_line(), **facts}
 
 
 def trained(facts: Facts) -> None:

@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch import nn
 
+from bantamnet.models.syncnorm import SyncBatchNorm2d
 from bantamnet.runs.directory import RunDirectory
 from conftest import tiny
 from same_run import assert_same_run, newest_step
@@ -228,3 +231,25 @@ def test_evaluation_on_any_number_of_ranks_counts_every_image_once(tmp_path: Pat
         told.append({key: figures[key] for key in ("num", "correct", "per_class", "passes_per_image", "images_with_views")})
     assert told[0]["num"] == 360 and all(figures == told[0] for figures in told)
     assert len((path / "evaluations.jsonl").read_text().splitlines()) == 1 + 4, "one line an evaluation, whatever the ranks"
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 0.05)])
+def test_normalising_over_one_rank_is_plain_normalising(
+    tmp_path: Path, dtype: torch.dtype, close: float, layout: torch.memory_format
+) -> None:
+    torch.manual_seed(0)
+    images = (2 * torch.randn(8, 16, 5, 5) + 1).to(dtype).to(memory_format=layout)
+    gradient = torch.randn(8, 16, 5, 5).to(dtype).to(memory_format=layout)
+    found = []
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    for kind in (nn.BatchNorm2d, SyncBatchNorm2d):
+        norm, given = kind(16).to(dtype if dtype == torch.float64 else torch.float32), images.clone().requires_grad_()
+        nn.init.uniform_(norm.weight, generator=torch.Generator().manual_seed(1))
+        out = norm(given)
+        (out * gradient).sum().backward()
+        assert given.grad is not None
+        found.append([out, given.grad, norm.weight.grad, norm.bias.grad, norm.running_mean, norm.running_var])
+    dist.destroy_process_group()
+    for plain, ours in zip(*found, strict=True):
+        torch.testing.assert_close(ours, plain, atol=close, rtol=close)

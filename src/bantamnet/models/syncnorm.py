@@ -9,25 +9,32 @@ from torch import Tensor, nn
 from bantamnet.errors import UserError
 
 
-class _SumOverRanks(torch.autograd.Function):
-    """The sum of every rank's tensor; each rank's gradient is the sum of all gradients."""
+class _Normalise(torch.autograd.Function):
+    """BatchNorm with the mean and variance of all ranks' images, in the fused kernels of one rank's."""
 
     @staticmethod
-    def forward(context: Any, tensor: Tensor) -> Tensor:
-        total = tensor.clone()
-        dist.all_reduce(total)
-        return total
+    def forward(
+        context: Any, images: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, num: Tensor, eps: float
+    ) -> Tensor:
+        context.save_for_backward(images, weight, mean, variance, num)
+        context.eps = eps
+        return torch.batch_norm(images, weight, bias, mean, variance, False, 0.0, eps, False)
 
     @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> Tensor:
-        total = gradients[0].clone()
-        dist.all_reduce(total)
-        return total
-
-
-def _sum(tensor: Tensor) -> Tensor:
-    total: Tensor = _SumOverRanks.apply(tensor)  # type: ignore[no-untyped-call]
-    return total
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        images, weight, mean, variance, num = context.saved_tensors
+        # With fixed statistics, and the sums over this rank's images that belong to weight and bias.
+        out, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            gradients[0], images, weight, mean, variance, None, None, False, context.eps, [True, True, True]
+        )
+        # What the images do through mean and variance: of every rank's images, a line in each image.
+        totals = torch.stack([of_weight, of_bias])
+        dist.all_reduce(totals)
+        scale = torch.rsqrt(variance + context.eps)
+        slope = -weight * scale.square() * totals[0] / num
+        offset = -weight * scale * totals[1] / num - slope * mean
+        slope, offset = (line[:, None, None].to(out.dtype) for line in (slope, offset))
+        return out.addcmul_(images, slope).add_(offset), of_weight, of_bias, None, None, None, None
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
@@ -37,20 +44,26 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         """(N, C, H, W) → the same shape and type; N may differ from rank to rank."""
         if not self.training:
             return super().forward(input)
-        images = input if input.dtype == torch.float64 else input.float()
-        num = torch.tensor(float(images.numel() / images.shape[1]), dtype=torch.float64, device=images.device)
-        dist.all_reduce(num)
-        count = num.to(images.dtype)
-        mean = _sum(images.sum((0, 2, 3))) / count
-        centred = images - mean[:, None, None]
-        variance = _sum(centred.square().sum((0, 2, 3))) / count
-        if self.track_running_stats:
-            self._track(mean.detach(), variance.detach() * (count / (count - 1)))
-        scale = torch.rsqrt(variance + self.eps) * self.weight
-        out: Tensor = (centred * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
+        with torch.no_grad():
+            mean, variance, num = self._statistics(input)
+            if self.track_running_stats:
+                self._track(mean, variance * (num / (num - 1)))
+        out: Tensor = _Normalise.apply(input, self.weight, self.bias, mean, variance, num, self.eps)  # type: ignore[no-untyped-call]
         return out
 
-    @torch.no_grad()
+    def _statistics(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(mean, variance, number of values) of each channel over all ranks, from those of each rank."""
+        scratch = [torch.zeros_like(self.weight) for _ in range(2)]  # its type is that of the statistics: fp32 for bf16 images
+        mean, variance = torch.batch_norm_update_stats(images, *scratch, 0.0)
+        num = torch.full_like(mean, images.numel() / images.shape[1])
+        mine = torch.stack([mean, variance, num])
+        parts = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, mine)
+        means, variances, nums = torch.stack(parts, 1)
+        total = nums.sum(0)
+        mean = (means * nums).sum(0) / total
+        return mean, ((variances + (means - mean).square()) * nums).sum(0) / total, total
+
     def _track(self, mean: Tensor, unbiased: Tensor) -> None:
         assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
         self.num_batches_tracked += 1

@@ -161,12 +161,28 @@ def loops() -> str:
     rows = []
     for path in sorted(RESULTS.glob("loop-*.json")):
         found = json.loads(path.read_text(encoding="utf-8"))
-        times = [f"{part['median']:.1f}× ({part['min']:.1f} to {part['max']:.1f})" for part in found["ratio"].values()]
+        times = [f"{part['median']:.2f}× ({part['min']:.2f} to {part['max']:.2f})" for part in found["ratio"].values()]
         memory = ", ".join(f"{peak / 1e6:,.0f}" for peak in found["peak_memory_bytes"].values())
         what = f"`{found['recipe']}`, batch {found['batch_size']}"
         rows.append([what, f"{found['images_per_second']['ours']:,.0f}", *times, memory, machine(found["environment"])])
-    columns = ["recipe", "our images/s", "of the standard loop's", "of that tuned", "peak MB: ours, standard, tuned", "on"]
+    columns = ["recipe", "our images/s", "× the standard loop's", "× that one's, tuned", "peak MB: ours, standard, tuned", "on"]
     return table(columns, rows) if rows else ""
+
+
+def shares() -> str:
+    """How near steps come to the device's matrix rate."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("train-*.json"))]
+    rows = [
+        [
+            f"`{part['recipe']}`, batch {part['batch_size']}",
+            f"{part['images_per_second']:,.0f}",
+            f"{part['gflops']:,.0f}",
+            f"{100 * part['matrix_share']:.0f}% of {part['matrix_gflops']:,.0f}",
+            machine(part["environment"]),
+        ]
+        for part in found
+    ]
+    return table(["training steps of", "images/s", "GFLOP/s", "of matrix products' GFLOP/s", "on"], rows) if rows else ""
 
 
 def scaling() -> str:
@@ -182,7 +198,7 @@ def scaling() -> str:
 
 def speed_text() -> str:
     """Tables of what was measured for speed; time is all that a user waits for once the data are in memory."""
-    return "\n\n".join(part for part in (speed_recipes(), loops(), scaling()) if part) or "Not yet measured."
+    return "\n\n".join(part for part in (speed_recipes(), loops(), shares(), scaling()) if part) or "Not yet measured."
 
 
 def results_page() -> str:

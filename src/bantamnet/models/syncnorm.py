@@ -23,18 +23,20 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         images, weight, mean, variance, num = context.saved_tensors
-        # With fixed statistics, and the sums over this rank's images that belong to weight and bias.
-        out, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
-            gradients[0], images, weight, mean, variance, None, None, False, context.eps, [True, True, True]
+        # The sums over this rank's images that belong to weight and bias.
+        _, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            gradients[0], images, weight, mean, variance, None, None, False, context.eps, [False, True, True]
         )
-        # What the images do through mean and variance: of every rank's images, a line in each image.
+        # What an image does by itself, and what it does through the mean and variance of every rank's images: a line in it.
         totals = torch.stack([of_weight, of_bias])
         dist.all_reduce(totals)
         scale = torch.rsqrt(variance + context.eps)
         slope = -weight * scale.square() * totals[0] / num
         offset = -weight * scale * totals[1] / num - slope * mean
-        slope, offset = (line[:, None, None].to(out.dtype) for line in (slope, offset))
-        return out.addcmul_(images, slope).add_(offset), of_weight, of_bias, None, None, None, None
+        zeros, ones = torch.zeros_like(mean), torch.ones_like(mean)
+        line = torch.batch_norm(images, slope, offset, zeros, ones, False, 0.0, 0.0, False)
+        by_itself = (weight * scale)[:, None, None].to(images.dtype)
+        return line.addcmul_(gradients[0], by_itself), of_weight, of_bias, None, None, None, None
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
@@ -53,8 +55,8 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
     def _statistics(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(mean, variance, number of values) of each channel over all ranks, from those of each rank."""
-        scratch = [torch.zeros_like(self.weight) for _ in range(2)]  # its type is that of the statistics: fp32 for bf16 images
-        mean, variance = torch.batch_norm_update_stats(images, *scratch, 0.0)
+        scratch = torch.zeros_like(self.weight)  # its type is that of the statistics: fp32 for bf16 images
+        mean, variance = torch.batch_norm_update_stats(images, scratch, scratch.clone(), 0.0)
         num = torch.full_like(mean, images.numel() / images.shape[1])
         mine = torch.stack([mean, variance, num])
         parts = [torch.empty_like(mine) for _ in range(dist.get_world_size())]

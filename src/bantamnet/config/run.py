@@ -63,7 +63,8 @@ class RunConfig(Section):
     batch_size: Annotated[int, Field(gt=0)] = 128
     """Images a step, over all ranks."""
     sync_batchnorm: bool = True
-    """BatchNorm sees the batch of all ranks together, as one process would; false lets each rank see its own part."""
+    """BatchNorm sees the batch of all ranks together, as one process would; false lets each rank see its own part, and averages
+    the running statistics."""
     drop_last: bool = False
     """Leave out the last batch of an epoch when it is short."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0

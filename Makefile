@@ -17,7 +17,7 @@ demo: .venv/installed
 	&& echo "  bantamnet train resnet8-tiny --epochs 2   # CIFAR-10, downloaded once"
 
 test: .venv/installed-dev lint
-	$(BIN)/pytest --numprocesses auto --dist worksteal
+	$(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check

@@ -36,14 +36,12 @@ def main() -> None:
     parser.add_argument("to", type=Path)
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--note", default="", help="what a reader of the figures must know")
-    parser.add_argument("--add", action="store_true", help="keep the runs that the file has, and its note where none is given")
     given = parser.parse_args()
-    before = json.loads(given.to.read_text()) if given.add and given.to.exists() else {"runs": [], "note": ""}
-    gathered = before["runs"]
+    gathered = []
     for path in given.runs:
         run = RunDirectory.open(path)
         gathered.append({**(run.summary() or unfinished(run)), "curve": run.epochs()})
-    found = {"what": given.what, "note": given.note or before["note"], "runs": gathered}
+    found = {"what": given.what, "note": given.note, "runs": gathered}
     given.to.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
 
 

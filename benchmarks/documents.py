@@ -28,6 +28,11 @@ def percents(values: list[float]) -> str:
     return f"{100 * statistics.mean(values):.2f} ± {100 * statistics.stdev(values):.2f}% ({len(values)} seeds)"
 
 
+def table(columns: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [columns, ["---"] * len(columns), *rows])
+
+
 def accuracy_and_speed(measured: dict[str, Any]) -> str:
     """Test accuracy over seeds, and the images/s of the median epoch of runs that had every core."""
     runs = measured["runs"]
@@ -41,7 +46,7 @@ def accuracy_and_speed(measured: dict[str, Any]) -> str:
 
 def recipes_table() -> str:
     """A row a recipe: parameters, epochs, label, published claim, test accuracy where a full run was measured."""
-    rows = ["| recipe | data | parameters | class | epochs | label | published | test accuracy here |", "| --- " * 8 + "|"]
+    rows = []
     for recipe in list_recipes():
         measured = load(recipe["name"])
         whole = measured and measured["runs"][0]["epochs"] == resolve(recipe["name"]).epochs
@@ -56,8 +61,9 @@ def recipes_table() -> str:
             f"{claimed:.2f}%" if claimed else "",
             accuracy_and_speed(measured) if measured and whole else "not yet run in full",
         ]
-        rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows)
+        rows.append(cells)
+    columns = ["recipe", "data", "parameters", "class", "epochs", "label", "published", "test accuracy here"]
+    return table(columns, rows)
 
 
 def twins() -> list[dict[str, Any]]:
@@ -73,7 +79,7 @@ def epoch_accuracies(name: str, epoch: int) -> list[float]:
 
 def milestones_table() -> str:
     """The twins' curves beside the published logs, up to the first published epoch that no run has reached."""
-    rows = ["| twin | measured on | epoch | published log | here |", "| --- " * 5 + "|"]
+    rows = []
     for twin in twins():
         published: dict[int, list[str]] = {}
         for curve in twin["claims"]["milestones"].values():
@@ -86,8 +92,8 @@ def milestones_table() -> str:
             if epoch <= max(beyond, *reached, 1) and (epoch in published or epoch == max(reached)):
                 here = epoch_accuracies(twin["name"], epoch)
                 cells = [" / ".join(published.get(epoch, [])), percents(here) if here else "not yet"]
-                rows.append(f"| `{twin['name']}` | {on} | {epoch} | {' | '.join(cells)} |")
-    return "\n".join(rows)
+                rows.append([f"`{twin['name']}`", on, str(epoch), *cells])
+    return table(["twin", "measured on", "epoch", "published log", "here"], rows)
 
 
 def here(name: str) -> str:
@@ -104,13 +110,13 @@ def here(name: str) -> str:
 
 def systems_table() -> str:
     """A row a system: what its report says, and what its twin and its clean recipe have come to here."""
-    rows = ["| system | parameters | reported | measured on | the twin here | done right here |", "| --- " * 6 + "|"]
+    rows = []
     for twin in twins():
         claims, clean = twin["claims"], twin["name"].removesuffix("-as-published")
         reported = f"{claims['accuracy']:.3f}".rstrip("0").rstrip(".") + "%"
         cells = [f"`{clean}`", f"{twin['parameters']:,}", reported, claims["measured_on"], here(twin["name"]), here(clean)]
-        rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows)
+        rows.append(cells)
+    return table(["system", "parameters", "reported", "measured on", "the twin here", "done right here"], rows)
 
 
 def measured_facts() -> dict[str, Any]:
@@ -124,11 +130,6 @@ def measured_facts() -> dict[str, Any]:
             test = [run["figures"]["test"]["accuracy"] for run in runs] if whole else None
             facts[name] = {"epochs": done, "in_full": whole, "seeds": len(runs), "test_accuracies": test}
     return facts
-
-
-def table(columns: list[str], rows: list[list[str]]) -> str:
-    """A table in Markdown."""
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [columns, ["---"] * len(columns), *rows])
 
 
 def machine(environment: dict[str, Any]) -> str:
@@ -212,14 +213,14 @@ def speed_text() -> str:
 def results_page() -> str:
     """A row a results file, and what is still to be measured."""
     on_gpu = False
-    rows = ["| file | what was measured | where | command |", "| --- " * 4 + "|"]
+    rows = []
     for path in sorted(RESULTS.glob("*.json")):
         measured = json.loads(path.read_text(encoding="utf-8"))
         runs = measured.get("runs", [measured])
         where = sorted({f"{run['environment']['device']}, {run['environment']['precision']}" for run in runs})
         commands = list(dict.fromkeys(run["command"] for run in runs))
         cells = [f"`{path.name}`", measured["what"], "; ".join(where), "<br>".join(f"`{command}`" for command in commands)]
-        rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        rows.append([cell.replace("|", "\\|") for cell in cells])
         on_gpu = on_gpu or any(run["environment"]["device_type"] == "cuda" for run in runs)
     facts = measured_facts()
     open_ones = [name for name in recipe_names() if not facts.get(name, {}).get("in_full")]
@@ -227,7 +228,7 @@ def results_page() -> str:
         "# Results\n\n"
         "Every figure in the README and in docs/ comes from a file here, which holds the command, the hardware, the\n"
         "versions and the seeds behind it. This page is made by `python benchmarks/documents.py`.\n\n"
-        + "\n".join(rows)
+        + table(["file", "what was measured", "where", "command"], rows)
         + "\n\nNot yet run in full: "
         + ", ".join(f"`{name}`" for name in open_ones)
         + ".\n"

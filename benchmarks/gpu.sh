@@ -39,7 +39,7 @@ end=$((SECONDS + ${3:-540}))
 export BANTAMNET_MIRRORS=none PYTHONPATH=src${PYTHONPATH:+:$PYTHONPATH}
 training=() timing=()
 if [ "$1" = --dry-run ]; then
-    # Grey pictures leave whitened channels empty, and in bf16 BatchNorm blows up their rounding.
+    # Grey pictures leave whitened channels empty, on which BatchNorm diverges in bf16.
     tiny=(--set data.name=digits --set batch_size=16 --set data.val.count=1350 --set precision=fp32)
     training=("${tiny[@]}" --epochs 1 --set max_steps=5)
     timing=("${tiny[@]}" --rounds 1 --seconds 0.1 --even-if-busy)

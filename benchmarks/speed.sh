@@ -5,8 +5,9 @@
 #     OPTIONS="--set data.name=digits --set max_steps=5 --set precision=fp32" bash benchmarks/speed.sh /tmp/try "speed94" 0   # a try
 #
 # CIFAR-10 is found as `bantamnet train` finds it. Nothing else may work beside it. Runs are made in the folder RUNS; with OPTIONS, further
-# options of `train`, nothing is written to results/.
+# options of `train`, nothing is written to results/. The python that PYTHON names is used.
 set -euo pipefail
+python=${PYTHON:-python3}
 root=$(cd "$(dirname "$0")/.." && pwd)
 recipes=(airbench94 $2)
 mkdir -p "$1" && cd "$1"
@@ -15,16 +16,16 @@ for seed in "${@:3}"; do
         run=$recipe-$seed
         [ ! -e "$run/summary.json" ] || continue
         if [ -d "$run" ]; then
-            bantamnet train --resume "$run"
+            "$python" -m bantamnet train --resume "$run"
         else
             # shellcheck disable=SC2086
-            bantamnet train "$recipe" --seed "$seed" --out "$run" ${OPTIONS:-}
+            "$python" -m bantamnet train "$recipe" --seed "$seed" --out "$run" ${OPTIONS:-}
         fi
     done
 done
 [ -z "${OPTIONS:-}" ] || exit 0
 for recipe in "${recipes[@]}"; do
-    python3 "$root/benchmarks/collect.py" "$recipe in full, its seeds in turn with those of ${recipes[*]}" \
+    "$python" "$root/benchmarks/collect.py" "$recipe in full, its seeds in turn with those of ${recipes[*]}" \
         "$root/results/$recipe.json" $(printf "$recipe-%s " "${@:3}")
 done
-python3 "$root/benchmarks/documents.py"
+"$python" "$root/benchmarks/documents.py"

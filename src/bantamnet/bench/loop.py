@@ -37,16 +37,19 @@ def bench_loop(
     load = refuse_busy(even_if_busy)
     device = pick_device(config.device)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as fresh:
-        peaks = {name: fresh.submit(peak_memory, config, data_dir, name).result() for name in LOOPS}
+        peaks = {name: fresh.submit(peak_of, config, data_dir, name).result() for name in LOOPS}
     setup, state = prepare(config, data_dir, device, Ranks())
-    steps = {name: begin(name, setup, state) for name in ("standard", "tuned", "ours")}  # ours trains the state's own net
+    pictures = Pictures(setup.splits["train"], setup.augmentation.operations, setup.preprocessing)
+    others = {name: standard(setup, state, pictures, name == "tuned") for name in ("standard", "tuned")}
+    warm_up = {"ours": 2, **{name: loop.ready + 1 for name, loop in others.items()}}  # `ready` batches were made meanwhile
+    steps: dict[str, Callable[[], int]] = {"ours": Steps(setup, state), **others}
 
     def measured(name: str) -> Callable[[], float]:
-        step, warm_up = steps[name]
+        step = steps[name]
 
         def measure() -> float:
             keep_freed_memory(name == "ours")  # other loops leave the allocator as it is
-            for _ in range(warm_up):
+            for _ in range(warm_up[name]):
                 step()
             rate = images_per_second(step, device, seconds)
             settle()
@@ -54,7 +57,7 @@ def bench_loop(
 
         return measure
 
-    images_per_second(steps["ours"][0], device, seconds / 2)
+    images_per_second(steps["ours"], device, seconds / 2)
     rates = alternate({name: measured(name) for name in LOOPS}, rounds)
     return {
         "recipe": config.name,
@@ -70,17 +73,12 @@ def bench_loop(
     }
 
 
-def begin(name: str, setup: Setup, state: State) -> tuple[Callable[[], int], int]:
-    """(what takes a step and gives the images in it, steps to take before one is timed); others than ours train a copy."""
-    if name == "ours":
-        return Steps(setup, state), 2
+def standard(setup: Setup, state: State, pictures: Pictures, tuned: bool) -> StandardLoop:
+    """The standard loop, with a copy of the net as it is now."""
     config, net = setup.config, copy.deepcopy(state.net)
     optimizers = Optimizers(config.optim, net, setup.steps_per_epoch, config.epochs)
-    pictures = Pictures(setup.splits["train"], setup.augmentation.operations, setup.preprocessing)
     dtype = torch.bfloat16 if setup.precision == "bf16" else None
-    tuned = name == "tuned"
-    loop = StandardLoop(net, optimizers, setup.task, pictures, config.batch_size, num_workers(), setup.device, tuned, dtype)
-    return loop, loop.ready + 1  # so many batches were made meanwhile
+    return StandardLoop(net, optimizers, setup.task, pictures, config.batch_size, num_workers(), setup.device, tuned, dtype)
 
 
 def num_workers() -> int:
@@ -88,13 +86,17 @@ def num_workers() -> int:
     return max(1, int(usable_cores()))
 
 
-def peak_memory(config: RunConfig, data_dir: Path | None, name: str, num_steps: int = 6) -> int:
+def peak_of(config: RunConfig, data_dir: Path | None, name: str, num_steps: int = 6) -> int:
     """Most bytes held by this process, a fresh one, that takes some steps of one of the loops; its workers are not counted."""
     setup, state = prepare(with_files(config), data_dir, pick_device(config.device), Ranks())
-    keep_freed_memory(name == "ours")
-    step, _ = begin(name, setup, state)
-    if name != "ours":
-        setup.splits.clear()  # it has images of its own
+    step: Callable[[], int]
+    if name == "ours":
+        step = Steps(setup, state)
+    else:
+        keep_freed_memory(False)
+        pictures = Pictures(setup.splits["train"], setup.augmentation.operations, setup.preprocessing)
+        step = standard(setup, state, pictures, name == "tuned")
+        setup.splits.clear()  # the pictures are the loop's own
     for _ in range(num_steps):
         step()
     return device_memory(setup.device)

@@ -21,6 +21,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
+from bantamnet import winograd
 from bantamnet.errors import UserError, unknown
 
 
@@ -37,19 +38,40 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def pick_precision(name: str, device: torch.device) -> str:
-    """`fp32` or `bf16`; `auto` takes bf16 where the processor has instructions for it."""
+WINOGRAD = "bf16-winograd"
+"""bf16 with the convolutions of `bantamnet.winograd`."""
+
+
+def pick_precision(name: str, device: torch.device, compiled: bool = False) -> str:
+    """`fp32`, `bf16` or `bf16-winograd`; `auto` takes bf16 where the processor has instructions for it, and the last where it can.
+
+    Raises `UserError` where `bf16-winograd` is asked for and cannot be had: it needs a CPU and a C compiler, and a net that is
+    not `compiled`.
+    """
+    if name == WINOGRAD:
+        if device.type != "cpu":
+            raise UserError(f"precision: {WINOGRAD} is for a CPU; use precision=bf16")
+        if compiled:
+            raise UserError(f"precision: torch.compile cannot compile {WINOGRAD}; use precision=bf16, or compile=none")
+        if reason := winograd.missing():
+            raise UserError(f"precision: {WINOGRAD} cannot be had here: {reason}; use precision=bf16")
     if name != "auto":
         return name
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bf16" if has_bf16 else "fp32"
+    if not has_bf16:
+        return "fp32"
+    return "bf16" if compiled or winograd.missing() else WINOGRAD
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
     """Compute in `precision`; weights stay as they are."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    context = contextlib.ExitStack()
+    context.enter_context(torch.autocast(device.type, torch.bfloat16, enabled=precision != "fp32"))
+    if precision == WINOGRAD:
+        context.enter_context(winograd.Convolutions())
+    return context
 
 
 def memory_format(device: torch.device, precision: str) -> torch.memory_format:

@@ -77,7 +77,7 @@ def standard(setup: Setup, state: State, pictures: Pictures, tuned: bool) -> Sta
     """The standard loop, with a copy of the net as it is now."""
     config, net = setup.config, copy.deepcopy(state.net)
     optimizers = Optimizers(config.optim, net, setup.steps_per_epoch, config.epochs)
-    dtype = torch.bfloat16 if setup.precision == "bf16" else None
+    dtype = None if setup.precision == "fp32" else torch.bfloat16
     return StandardLoop(net, optimizers, setup.task, pictures, config.batch_size, num_workers(), setup.device, tuned, dtype)
 
 

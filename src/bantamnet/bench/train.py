@@ -64,7 +64,7 @@ def bench_train(
 
 def matrix_peak(setup: Setup, seconds: float) -> float:
     """Operations a second of a matrix product in the precision that is trained in, measured now."""
-    kind = torch.bfloat16 if setup.precision == "bf16" else torch.float32
+    kind = torch.float32 if setup.precision == "fp32" else torch.bfloat16
     return matrix_rate(setup.device, kind, 2048 if setup.device.type == "cpu" else 8192, seconds)
 
 

@@ -54,7 +54,7 @@ def make_optimizer(group: AnyOptimizer, parameters: Sequence[Tensor], precision:
                 ns_steps=group.ns_steps,
                 scale=group.scale,
                 normalize_weights=group.normalize_weights,
-                dtype=torch.bfloat16 if precision == "bf16" else torch.float32,
+                dtype=torch.float32 if precision == "fp32" else torch.bfloat16,
             )
         case OwnGroup():
             return make_own(group, parts)

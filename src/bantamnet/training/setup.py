@@ -150,7 +150,7 @@ def prepare(
     `with_init` false leaves `config.init` unread, for a run that goes on from a checkpoint. The setup's config is complete:
     statistics of the training images that the config left open stand in it.
     """
-    precision = pick_precision(config.precision, device)
+    precision = pick_precision(config.precision, device, compiled=config.compile != "none")
     if device.type == "cpu":
         keep_freed_memory()
     parts = load_parts(config.data, data_dir, listener)

@@ -1,0 +1,241 @@
+/* Everything of Winograd's convolution but its matrix products: F(4 x 4, 3 x 3), "same" padding, stride 1.
+ *
+ * A tile of 6 x 6 pixels, two of which it shares with each neighbour, gives 4 x 4 pixels of output: 36 multiplications a pair of
+ * channels, where nine a pixel are 144. With d the tile, w the filter, all of it a channel each and (.) elementwise,
+ *
+ *     y = AT [(G w GT) (.) (BT d B)] A,     the sum over input channels being 36 matrix products.
+ *
+ * The points at which the polynomials are taken are 0, +-5/8, +-3/2 and infinity: they lose the least to rounding (winograd.py).
+ *
+ * Maps are bfloat16 [n][h][w][channels]; tiles are bfloat16 [36][plane / channels][channels], image after image and row after
+ * row, where `plane` may leave room behind the last one; filters are [out][9][in], in 36 points [36][out][in]. Sums are float.
+ * Channels come in blocks of 16, the last of which may lie over the one before: there must be 16 at least.
+ */
+#include <stdint.h>
+#include <string.h>
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
+
+#define LANES 16
+#ifndef AHEAD
+#define AHEAD 128
+#endif
+typedef float vec __attribute__((vector_size(64)));
+typedef uint32_t bits __attribute__((vector_size(64)));
+typedef uint16_t bf16s __attribute__((vector_size(32), aligned(2), may_alias));
+typedef float floats __attribute__((vector_size(64), aligned(4), may_alias));
+typedef uint16_t bf16;
+
+static const float a = 0.625f, b = 1.5f;
+#define A2 (a * a)
+#define B2 (b * b)
+
+static inline vec load(const bf16 *from) { return (vec)(__builtin_convertvector(*(const bf16s *)from, bits) << 16); }
+
+static inline void store(bf16 *to, vec values) {
+#ifdef __AVX512BF16__
+    *(bf16s *)to = (bf16s)_mm512_cvtneps_pbh((__m512)values);
+#else /* to nearest, ties to even */
+    bits all = (bits)values;
+    *(bf16s *)to = __builtin_convertvector((all + 0x7fff + ((all >> 16) & 1)) >> 16, bf16s);
+#endif
+}
+
+static inline long block(long c, long channels) { return c > channels - LANES ? channels - LANES : c; }
+
+/* The matrices along one dimension; s is the stride of both arrays. */
+/* BT d, 6 values to 6 */
+static inline void bt(const vec *d, vec *o, int s) {
+    vec e1 = d[4 * s] - B2 * d[2 * s], o1 = a * (d[3 * s] - B2 * d[s]), e2 = d[4 * s] - A2 * d[2 * s], o2 = b * (d[3 * s] - A2 * d[s]);
+    o[0] = A2 * B2 * d[0] - (A2 + B2) * d[2 * s] + d[4 * s];
+    o[s] = e1 + o1, o[2 * s] = e1 - o1, o[3 * s] = e2 + o2, o[4 * s] = e2 - o2;
+    o[5 * s] = A2 * B2 * d[s] - (A2 + B2) * d[3 * s] + d[5 * s];
+}
+
+/* AT m, 6 to 4 */
+static inline void at(const vec *m, vec *o, int s) {
+    vec s1 = m[s] + m[2 * s], d1 = m[s] - m[2 * s], s2 = m[3 * s] + m[4 * s], d2 = m[3 * s] - m[4 * s];
+    o[0] = m[0] + s1 + s2, o[s] = a * d1 + b * d2, o[2 * s] = A2 * s1 + B2 * s2, o[3 * s] = A2 * a * d1 + B2 * b * d2 + m[5 * s];
+}
+
+/* A g, 4 to 6 */
+static inline void a_(const vec *g, vec *o, int s) {
+    vec e1 = g[0] + A2 * g[2 * s], o1 = a * g[s] + A2 * a * g[3 * s], e2 = g[0] + B2 * g[2 * s], o2 = b * g[s] + B2 * b * g[3 * s];
+    o[0] = g[0], o[5 * s] = g[3 * s];
+    o[s] = e1 + o1, o[2 * s] = e1 - o1, o[3 * s] = e2 + o2, o[4 * s] = e2 - o2;
+}
+
+/* B v, 6 to 6 */
+static inline void b_(const vec *v, vec *o, int s) {
+    vec s1 = v[s] + v[2 * s], d1 = a * (v[s] - v[2 * s]), s2 = v[3 * s] + v[4 * s], d2 = b * (v[3 * s] - v[4 * s]);
+    vec v0 = v[0], v5 = v[5 * s];
+    o[0] = A2 * B2 * v0, o[5 * s] = v5;
+    o[s] = A2 * B2 * v5 - B2 * d1 - A2 * d2, o[2 * s] = -(A2 + B2) * v0 - B2 * s1 - A2 * s2;
+    o[3 * s] = d1 + d2 - (A2 + B2) * v5, o[4 * s] = v0 + s1 + s2;
+}
+
+/* G w, 3 to 6 */
+static inline void g_(const vec *w, vec *o, int s) {
+    vec e1 = (w[0] + A2 * w[2 * s]) * (1 / (2 * A2 * (A2 - B2))), o1 = w[s] * (a / (2 * A2 * (A2 - B2)));
+    vec e2 = (w[0] + B2 * w[2 * s]) * (1 / (2 * B2 * (B2 - A2))), o2 = w[s] * (b / (2 * B2 * (B2 - A2)));
+    o[0] = w[0] * (1 / (A2 * B2)), o[5 * s] = w[2 * s];
+    o[s] = e1 + o1, o[2 * s] = e1 - o1, o[3 * s] = e2 + o2, o[4 * s] = e2 - o2;
+}
+
+/* GT u, 6 to 3 */
+static inline void gt(const vec *u, vec *o, int s) {
+    vec s1 = (u[s] + u[2 * s]) * (1 / (2 * A2 * (A2 - B2))), d1 = (u[s] - u[2 * s]) * (a / (2 * A2 * (A2 - B2)));
+    vec s2 = (u[3 * s] + u[4 * s]) * (1 / (2 * B2 * (B2 - A2))), d2 = (u[3 * s] - u[4 * s]) * (b / (2 * B2 * (B2 - A2)));
+    o[0] = u[0] * (1 / (A2 * B2)) + s1 + s2, o[s] = d1 + d2, o[2 * s] = A2 * s1 + B2 * s2 + u[5 * s];
+}
+
+/* Filters w, float, to the 36 points: G w GT. */
+void filters_in(const float *w, bf16 *u, long out, long in) {
+    long plane = out * in;
+#pragma omp parallel for
+    for (long k = 0; k < out; k++)
+        for (long c = 0; c < in; c += LANES) {
+            c = block(c, in);
+            vec d[18], t[36];
+            for (int i = 0; i < 3; i++) {
+                vec row[3];
+                for (int j = 0; j < 3; j++) row[j] = (vec)*(const floats *)(w + (k * 9 + 3 * i + j) * in + c);
+                g_(row, d + 6 * i, 1);
+            }
+            for (int j = 0; j < 6; j++) g_(d + j, t + j, 6);
+            for (int i = 0; i < 36; i++) store(u + i * plane + k * in + c, t[i]);
+        }
+}
+
+/* Gradients of the filters, float, from those in the 36 points: GT u G. */
+void filters_out(float *w, const bf16 *u, long out, long in) {
+    long plane = out * in;
+#pragma omp parallel for
+    for (long k = 0; k < out; k++)
+        for (long c = 0; c < in; c += LANES) {
+            c = block(c, in);
+            vec d[36], t[18];
+            for (int i = 0; i < 36; i++) d[i] = load(u + i * plane + k * in + c);
+            for (int j = 0; j < 6; j++) gt(d + j, t + j, 6);
+            for (int i = 0; i < 3; i++) {
+                vec row[6];
+                gt(t + 6 * i, row, 1);
+                for (int j = 0; j < 3; j++) *(floats *)(w + (k * 9 + 3 * i + j) * in + c) = (floats)row[j];
+            }
+        }
+}
+
+/* Maps x to tiles: BT d B. */
+void tiles_in(const bf16 *x, bf16 *v, long n, long h, long w, long channels, long plane) {
+    long rows = (h + 3) / 4, cols = (w + 3) / 4;
+#pragma omp parallel for
+    for (long r = 0; r < n * rows; r++)
+        for (long s = 0; s < cols; s++) {
+            long y0 = r % rows * 4 - 1, x0 = s * 4 - 1;
+            const bf16 *image = x + (r / rows) * h * w * channels;
+            bf16 *out = v + (r * cols + s) * channels;
+            for (long c = 0; c < channels; c += LANES) {
+                c = block(c, channels);
+                vec d[36], t[36];
+                const bf16 *from = image + (y0 * w + x0) * channels + c;
+                if (y0 >= 0 && x0 >= 0 && y0 + 6 <= h && x0 + 6 <= w)
+                    for (int i = 0; i < 6; i++)
+                        for (int j = 0; j < 6; j++) d[6 * i + j] = load(from + i * w * channels + j * channels);
+                else
+                    for (int i = 0; i < 6; i++)
+                        for (int j = 0; j < 6; j++) {
+                            int in = y0 + i >= 0 && y0 + i < h && x0 + j >= 0 && x0 + j < w;
+                            d[6 * i + j] = in ? load(from + i * w * channels + j * channels) : (vec){0};
+                        }
+                for (int i = 0; i < 6; i++) bt(d + 6 * i, t + 6 * i, 1);
+                for (int j = 0; j < 6; j++) bt(t + j, d + j, 6);
+                for (int i = 0; i < 36; i++) store(out + i * plane + c, d[i]), __builtin_prefetch(out + i * plane + c + AHEAD, 1);
+            }
+        }
+    long used = n * rows * cols * channels;
+    for (int i = 0; i < 36 && used < plane; i++) memset(v + i * plane + used, 0, (plane - used) * sizeof *v);
+}
+
+/* Tiles to maps y: AT m A. */
+void tiles_out(bf16 *y, const bf16 *m, long n, long h, long w, long channels, long plane) {
+    long rows = (h + 3) / 4, cols = (w + 3) / 4;
+#pragma omp parallel for
+    for (long r = 0; r < n * rows; r++)
+        for (long s = 0; s < cols; s++) {
+            long y0 = r % rows * 4, x0 = s * 4;
+            bf16 *image = y + (r / rows) * h * w * channels;
+            const bf16 *in = m + (r * cols + s) * channels;
+            for (long c = 0; c < channels; c += LANES) {
+                c = block(c, channels);
+                vec d[36], t[24], o[16];
+                for (int i = 0; i < 36; i++) d[i] = load(in + i * plane + c), __builtin_prefetch(in + i * plane + c + AHEAD);
+                for (int j = 0; j < 6; j++) at(d + j, t + j, 6);
+                for (int i = 0; i < 4; i++) {
+                    vec q[6];
+                    at(t + 6 * i, q, 1);
+                    for (int j = 0; j < 4; j++) o[4 * i + j] = q[j];
+                }
+                for (int i = 0; i < 4 && y0 + i < h; i++)
+                    for (int j = 0; j < 4 && x0 + j < w; j++) store(image + ((y0 + i) * w + x0 + j) * channels + c, o[4 * i + j]);
+            }
+        }
+}
+
+/* Gradients of maps y to tiles: A g AT. */
+void grads_in(const bf16 *g, bf16 *m, long n, long h, long w, long channels, long plane) {
+    long rows = (h + 3) / 4, cols = (w + 3) / 4;
+#pragma omp parallel for
+    for (long r = 0; r < n * rows; r++)
+        for (long s = 0; s < cols; s++) {
+            long y0 = r % rows * 4, x0 = s * 4;
+            const bf16 *image = g + (r / rows) * h * w * channels;
+            bf16 *out = m + (r * cols + s) * channels;
+            for (long c = 0; c < channels; c += LANES) {
+                c = block(c, channels);
+                vec d[24], t[36];
+                for (int i = 0; i < 4; i++) {
+                    vec q[6];
+                    for (int j = 0; j < 4; j++) {
+                        int in = y0 + i < h && x0 + j < w;
+                        q[j] = in ? load(image + ((y0 + i) * w + x0 + j) * channels + c) : (vec){0};
+                    }
+                    a_(q, d + 6 * i, 1);
+                }
+                for (int j = 0; j < 6; j++) a_(d + j, t + j, 6);
+                for (int i = 0; i < 36; i++) store(out + i * plane + c, t[i]), __builtin_prefetch(out + i * plane + c + AHEAD, 1);
+            }
+        }
+    long used = n * rows * cols * channels;
+    for (int i = 0; i < 36 && used < plane; i++) memset(m + i * plane + used, 0, (plane - used) * sizeof *m);
+}
+
+/* Gradients in tiles to those of maps x: B v BT, tiles added where they share pixels. */
+void grads_out(bf16 *x, const bf16 *v, long n, long h, long w, long channels, long plane) {
+    long rows = (h + 3) / 4, cols = (w + 3) / 4, width = 4 * cols + 2;
+#pragma omp parallel for
+    for (long k = 0; k < n; k++)
+        for (long c = 0; c < channels; c += LANES) {
+            c = block(c, channels);
+            vec sums[6 * width];
+            memset(sums, 0, sizeof sums);
+            for (long r = 0; r < rows; r++) {
+                for (long s = 0; s < cols; s++) {
+                    const bf16 *in = v + ((k * rows + r) * cols + s) * channels + c;
+                    vec d[36], t[36];
+                    for (int i = 0; i < 36; i++) d[i] = load(in + i * plane), __builtin_prefetch(in + i * plane + channels);
+                    for (int i = 0; i < 6; i++) b_(d + 6 * i, t + 6 * i, 1);
+                    for (int j = 0; j < 6; j++) b_(t + j, d + j, 6);
+                    for (int i = 0; i < 6; i++)
+                        for (int j = 0; j < 6; j++) sums[i * width + 4 * s + j] += d[6 * i + j];
+                }
+                for (int i = 0; i < (r == rows - 1 ? 6 : 4); i++) {
+                    long y = 4 * r + i - 1;
+                    if (y < 0 || y >= h) continue;
+                    for (int j = 0; j < w; j++) store(x + ((k * h + y) * w + j) * channels + c, sums[i * width + j + 1]);
+                }
+                memmove(sums, sums + 4 * width, 2 * width * sizeof(vec));
+                memset(sums + 2 * width, 0, 4 * width * sizeof(vec));
+            }
+        }
+}

@@ -1,0 +1,220 @@
+"""Winograd's convolutions against exact ones, their kernels against the matrices that the points give."""
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bantamnet import runtime, winograd
+from bantamnet.errors import UserError
+from bantamnet.evaluate.scoring import evaluate
+from bantamnet.runs.directory import RunDirectory
+from bantamnet.training.train import train
+from conftest import tiny
+from test_loop import CPU
+
+if winograd.missing():
+    pytest.skip(f"no kernels: {winograd.missing()}", allow_module_level=True)
+
+FINITE = (0.0, 0.625, -0.625, 1.5, -1.5)
+
+
+def matrices() -> tuple[Tensor, Tensor, Tensor]:
+    """A, G and B of F(4, 3): polynomials multiplied through their values at the points (Toom and Cook), transposed."""
+    powers = np.array([[point**power for power in range(4)] for point in FINITE] + [[0, 0, 0, 1]])
+    scale = [np.prod([point - other for other in FINITE if other != point]) for point in FINITE]
+    filters = np.array([[point**power / by for power in range(3)] for point, by in zip(FINITE, scale, strict=True)] + [[0, 0, 1]])
+    without = [np.poly([other for other in FINITE if other != point])[::-1] for point in FINITE]
+    inputs = np.array([[*coefficients, 0] for coefficients in without] + [np.poly(FINITE)[::-1]]).T
+    return torch.tensor(powers), torch.tensor(filters), torch.tensor(inputs)
+
+
+A, G, B = matrices()
+
+
+def test_the_matrices_convolve() -> None:
+    d, g = torch.randn(6, dtype=torch.double), torch.randn(3, dtype=torch.double)
+    torch.testing.assert_close(A.T @ ((G @ g) * (B.T @ d)), F.conv1d(d[None, None], g[None, None])[0, 0])
+
+
+def maps(*shape: int) -> Tensor:
+    return torch.randn(shape).bfloat16().to(memory_format=torch.channels_last)
+
+
+def close(found: Tensor, expected: Tensor) -> None:
+    """To the rounding of a bf16 number, and that of the float sums it comes from."""
+    torch.testing.assert_close(found.double(), expected, rtol=2**-8, atol=1e-5)
+
+
+SIZES = [(1, 16, 3, 3), (2, 24, 4, 8), (3, 40, 7, 5), (2, 16, 31, 31), (1, 32, 1, 9)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_kernels_of_maps_apply_the_matrices(size: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    num, channels, height, width = size
+    rows, cols = -(-height // 4), -(-width // 4)
+    used, plane = num * rows * cols, num * rows * cols + 2
+    images, dirty = maps(*size), torch.full((36, plane, channels), torch.nan, dtype=torch.bfloat16)
+
+    def tiled(values: Tensor, before: int, size: int) -> Tensor:
+        """(tiles, C, size, size) of the images with zeros around."""
+        padded = F.pad(values.double(), (before, 4 * cols + 2 - before - width, before, 4 * rows + 2 - before - height))
+        return padded.unfold(2, size, 4).unfold(3, size, 4)[:, :, :rows, :cols].permute(0, 2, 3, 1, 4, 5).reshape(used, channels, size, size)
+
+    for name, matrix, tiles in (("tiles_in", B.T, tiled(images, 1, 6)), ("grads_in", A, tiled(images, 0, 4))):
+        found = dirty.clone()
+        winograd._map(name, images, found)
+        expected = (matrix @ tiles @ matrix.T).permute(2, 3, 0, 1).reshape(36, used, channels)
+        close(found[:, :used], expected)
+        assert not found[:, used:].any(), "the room behind the last tile is part of the sums over tiles"
+
+    points = torch.randn(36, plane, channels).bfloat16()
+    squares = points[:, :used].double().reshape(6, 6, num, rows, cols, channels).permute(2, 3, 4, 5, 0, 1)
+    found = torch.full_like(images, torch.nan)
+    winograd._map("tiles_out", found, points)
+    whole = (A.T @ squares @ A).permute(0, 3, 1, 4, 2, 5).reshape(num, channels, 4 * rows, 4 * cols)
+    close(found, whole[:, :, :height, :width])
+    found = torch.full_like(images, torch.nan)
+    winograd._map("grads_out", found, points)
+    summed = torch.zeros(num, channels, 4 * rows + 2, 4 * cols + 2, dtype=torch.double)
+    for row, col in itertools.product(range(rows), range(cols)):
+        summed[:, :, 4 * row : 4 * row + 6, 4 * col : 4 * col + 6] += B @ squares[:, row, col] @ B.T
+    close(found, summed[:, :, 1 : height + 1, 1 : width + 1])
+
+
+@pytest.mark.parametrize(("num_out", "num_in"), [(16, 16), (32, 24), (17, 40)])
+def test_kernels_of_filters_apply_the_matrices(num_out: int, num_in: int) -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(num_out, num_in, 3, 3).to(memory_format=torch.channels_last)
+    points = torch.empty(36, num_out, num_in, dtype=torch.bfloat16)
+    winograd._run("filters_in", weight, points, (num_out, num_in))
+    close(points, (G @ weight.double() @ G.T).permute(2, 3, 0, 1).reshape(36, num_out, num_in))
+    squares = points.double().reshape(6, 6, num_out, num_in).permute(2, 3, 0, 1)
+    torch.testing.assert_close(winograd._weight_grad(points).double(), G.T @ squares @ G, rtol=1e-4, atol=1e-4)
+
+
+def off(found: Tensor, exact: Tensor) -> float:
+    """Root mean square of the difference, as a share of that of `exact`."""
+    return float(((found.double() - exact).norm() / exact.norm()).detach())
+
+
+@pytest.mark.parametrize("scratch", [winograd.SCRATCH, 1])
+@pytest.mark.parametrize(("num", "num_in", "num_out", "height", "width"), [(3, 24, 64, 15, 15), (5, 64, 16, 8, 3), (1, 33, 17, 32, 32)])
+def test_output_and_gradients_are_those_of_an_exact_convolution(
+    monkeypatch: pytest.MonkeyPatch, scratch: int, num: int, num_in: int, num_out: int, height: int, width: int
+) -> None:
+    torch.manual_seed(0)
+    monkeypatch.setattr(winograd, "SCRATCH", scratch)  # 1 byte: an image at a time
+    images = torch.rand(num, num_in, height, width).bfloat16().requires_grad_()
+    weight, bias = torch.randn(num_out, num_in, 3, 3).requires_grad_(), torch.randn(num_out).requires_grad_()
+    grad = torch.randn(num, num_out, height, width).bfloat16()
+    with runtime.autocast(CPU, "bf16-winograd"):
+        found = F.conv2d(images, weight, bias, padding=1)
+    assert found.dtype == torch.bfloat16 and found.is_contiguous(memory_format=torch.channels_last)
+    of_found = torch.autograd.grad(found, (images, weight, bias), grad)
+    exact_inputs = [tensor.detach().double().requires_grad_() for tensor in (images, weight, bias)]
+    exact = F.conv2d(*exact_inputs, padding=1)
+    of_exact = torch.autograd.grad(exact, exact_inputs, grad.double())
+    for ours, theirs in zip((found, *of_found), (exact, *of_exact), strict=True):
+        assert off(ours, theirs) < 0.02
+    assert off(found, exact) > 0.004, "plain bf16 was taken"
+
+
+def test_gradients_that_nobody_asked_for_are_left_out() -> None:
+    images, weight = maps(2, 16, 8, 8), torch.randn(16, 16, 3, 3)
+    for wanted in (images, weight):
+        wanted.requires_grad_()
+        winograd.convolution(images, weight).sum().backward()
+        assert (images.grad is not None) == (wanted is images) and (weight.grad is not None) == (wanted is weight)
+        wanted.requires_grad_(False).grad = None
+    assert not winograd.convolution(images, weight).requires_grad
+
+
+TAKEN = nn.Conv2d(16, 16, 3, padding=1)
+LEFT = {
+    "stride": nn.Conv2d(16, 16, 3, stride=2, padding=1),
+    "no padding": nn.Conv2d(16, 16, 3),
+    "dilation": nn.Conv2d(16, 16, 3, padding=2, dilation=2),
+    "groups": nn.Conv2d(32, 32, 3, padding=1, groups=2),
+    "5×5": nn.Conv2d(16, 16, 5, padding=2),
+    "reflecting": nn.Conv2d(16, 16, 3, padding=1, padding_mode="reflect"),
+    "few in": nn.Conv2d(8, 16, 3, padding=1),
+    "few out": nn.Conv2d(16, 8, 3, padding=1),
+}
+
+
+def test_only_convolutions_that_the_kernels_know_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = []
+    convolution = winograd.convolution
+    monkeypatch.setattr(winograd, "convolution", lambda *args, **kwargs: taken.append(1) or convolution(*args, **kwargs))
+    for name, conv in LEFT.items():
+        images = torch.randn(2, conv.in_channels, 9, 9)
+        with runtime.autocast(CPU, "bf16"):
+            expected = conv(images)
+        with runtime.autocast(CPU, "bf16-winograd"):
+            assert torch.equal(conv(images), expected), name
+    assert not taken
+    images = torch.randn(2, 16, 9, 9)
+    for precision in ("fp32", "bf16"):
+        with runtime.autocast(CPU, precision):
+            TAKEN(images)
+    assert not taken
+    with runtime.autocast(CPU, "bf16-winograd"):
+        assert TAKEN(images).shape == (2, 16, 9, 9) and len(taken) == 1
+        TAKEN(images[:, ::1, ::2, ::2])
+        assert TAKEN(images[:0]).shape == (0, 16, 9, 9) and TAKEN(images[0]).shape == (16, 9, 9)
+        F.conv2d(images, TAKEN.weight, padding="same")
+        TAKEN.to("meta")(images.to("meta"))
+        TAKEN.to_empty(device="cpu")
+    assert len(taken) == 2
+
+
+def test_a_machine_without_a_compiler_computes_in_plain_bf16(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    assert runtime.pick_precision("auto", CPU) == "bf16-winograd"
+    assert runtime.pick_precision("auto", CPU, compiled=True) == "bf16"
+    with pytest.raises(UserError, match="compile=none"):
+        runtime.pick_precision("bf16-winograd", CPU, compiled=True)
+    with pytest.raises(UserError, match="is for a CPU; use precision=bf16"):
+        runtime.pick_precision("bf16-winograd", torch.device("cuda"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for command, reason in (("no-such-compiler", "no-such-compiler"), ("false", "fails"), ("", "no C compiler")):
+        monkeypatch.setenv("CC", command)
+        monkeypatch.setattr("shutil.which", lambda name: None)
+        winograd.kernels.cache_clear()
+        winograd.missing.cache_clear()
+        assert runtime.pick_precision("auto", CPU) == "bf16"
+        with pytest.raises(UserError, match=f"{reason}.*precision=bf16"):
+            runtime.pick_precision("bf16-winograd", CPU)
+    monkeypatch.undo()
+    winograd.kernels.cache_clear()
+    winograd.missing.cache_clear()
+    assert winograd.missing() is None
+
+
+def test_kernels_are_compiled_once_a_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    winograd.kernels.cache_clear()
+    winograd.kernels()
+    (library,) = (tmp_path / "bantamnet" / "kernels").iterdir()
+    monkeypatch.setenv("CC", "no-such-compiler")
+    winograd.kernels.cache_clear()
+    winograd.kernels()
+    assert library.suffix == ".so"
+    winograd.kernels.cache_clear()
+
+
+def test_a_run_says_how_it_computed_and_is_scored_the_same_way_again(tmp_path: Path) -> None:
+    net = "model={name: custom, stem_width: 16, widths: [16, 24], blocks: [1, 1]}"
+    train(tiny("epochs=2", "precision=bf16-winograd", "device=cpu", net, "data.val.count=144"), tmp_path / "run")
+    run = RunDirectory.open(tmp_path / "run")
+    figures = json.loads((run.path / "summary.json").read_text())
+    assert figures["environment"]["precision"] == "bf16-winograd"
+    again = evaluate(run.path)
+    assert again["precision"] == "bf16-winograd" and again["nll"] == pytest.approx(figures["figures"]["test"]["nll"], rel=1e-12)

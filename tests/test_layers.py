@@ -9,7 +9,7 @@ import bantamnet
 
 SOURCE = Path(bantamnet.__file__).parent
 LAYERS = {
-    "errors": 0, "config": 0, "configfile": 0, "runtime": 0, "lock": 0, "machine": 0, "memory": 0, "winograd": 0,
+    "errors": 0, "config": 0, "configfile": 0, "runtime": 0, "lock": 0, "machine": 0, "memory": 0, "kernels": 0,
     "models": 1, "data": 1, "optim": 1,
     "runs": 2, "evaluate": 2,
     "training": 3,

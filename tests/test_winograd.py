@@ -1,25 +1,20 @@
 """Winograd's convolutions against exact ones, their kernels against the matrices that the points give."""
 
 import itertools
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from bantamnet import runtime, winograd
-from bantamnet.errors import UserError
-from bantamnet.evaluate.scoring import evaluate
-from bantamnet.runs.directory import RunDirectory
-from bantamnet.training.train import train
-from conftest import tiny
+from bantamnet import kernels, runtime
+from bantamnet.kernels import winograd
+from bantamnet.kernels.library import run
 from test_loop import CPU
 
-if winograd.missing():
-    pytest.skip(f"no kernels: {winograd.missing()}", allow_module_level=True)
+if kernels.missing():
+    pytest.skip(f"no kernels: {kernels.missing()}", allow_module_level=True)
 
 FINITE = (0.0, 0.625, -0.625, 1.5, -1.5)
 
@@ -65,7 +60,12 @@ def test_kernels_of_maps_apply_the_matrices(size: tuple[int, ...]) -> None:
     def tiled(values: Tensor, before: int, size: int) -> Tensor:
         """(tiles, C, size, size) of the images with zeros around."""
         padded = F.pad(values.double(), (before, 4 * cols + 2 - before - width, before, 4 * rows + 2 - before - height))
-        return padded.unfold(2, size, 4).unfold(3, size, 4)[:, :, :rows, :cols].permute(0, 2, 3, 1, 4, 5).reshape(used, channels, size, size)
+        return (
+            padded.unfold(2, size, 4)
+            .unfold(3, size, 4)[:, :, :rows, :cols]
+            .permute(0, 2, 3, 1, 4, 5)
+            .reshape(used, channels, size, size)
+        )
 
     for name, matrix, tiles in (("tiles_in", B.T, tiled(images, 1, 6)), ("grads_in", A, tiled(images, 0, 4))):
         found = dirty.clone()
@@ -93,7 +93,7 @@ def test_kernels_of_filters_apply_the_matrices(num_out: int, num_in: int) -> Non
     torch.manual_seed(0)
     weight = torch.randn(num_out, num_in, 3, 3).to(memory_format=torch.channels_last)
     points = torch.empty(36, num_out, num_in, dtype=torch.bfloat16)
-    winograd._run("filters_in", weight, points, (num_out, num_in))
+    run("filters_in", (weight, points), (num_out, num_in))
     close(points, (G @ weight.double() @ G.T).permute(2, 3, 0, 1).reshape(36, num_out, num_in))
     squares = points.double().reshape(6, 6, num_out, num_in).permute(2, 3, 0, 1)
     torch.testing.assert_close(winograd._weight_grad(points).double(), G.T @ squares @ G, rtol=1e-4, atol=1e-4)
@@ -105,7 +105,9 @@ def off(found: Tensor, exact: Tensor) -> float:
 
 
 @pytest.mark.parametrize("scratch", [winograd.SCRATCH, 1])
-@pytest.mark.parametrize(("num", "num_in", "num_out", "height", "width"), [(3, 24, 64, 15, 15), (5, 64, 16, 8, 3), (1, 33, 17, 32, 32)])
+@pytest.mark.parametrize(
+    ("num", "num_in", "num_out", "height", "width"), [(3, 24, 64, 15, 15), (5, 64, 16, 8, 3), (1, 33, 17, 32, 32)]
+)
 def test_output_and_gradients_are_those_of_an_exact_convolution(
     monkeypatch: pytest.MonkeyPatch, scratch: int, num: int, num_in: int, num_out: int, height: int, width: int
 ) -> None:
@@ -134,87 +136,3 @@ def test_gradients_that_nobody_asked_for_are_left_out() -> None:
         assert (images.grad is not None) == (wanted is images) and (weight.grad is not None) == (wanted is weight)
         wanted.requires_grad_(False).grad = None
     assert not winograd.convolution(images, weight).requires_grad
-
-
-TAKEN = nn.Conv2d(16, 16, 3, padding=1)
-LEFT = {
-    "stride": nn.Conv2d(16, 16, 3, stride=2, padding=1),
-    "no padding": nn.Conv2d(16, 16, 3),
-    "dilation": nn.Conv2d(16, 16, 3, padding=2, dilation=2),
-    "groups": nn.Conv2d(32, 32, 3, padding=1, groups=2),
-    "5×5": nn.Conv2d(16, 16, 5, padding=2),
-    "reflecting": nn.Conv2d(16, 16, 3, padding=1, padding_mode="reflect"),
-    "few in": nn.Conv2d(8, 16, 3, padding=1),
-    "few out": nn.Conv2d(16, 8, 3, padding=1),
-}
-
-
-def test_only_convolutions_that_the_kernels_know_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken = []
-    convolution = winograd.convolution
-    monkeypatch.setattr(winograd, "convolution", lambda *args, **kwargs: taken.append(1) or convolution(*args, **kwargs))
-    for name, conv in LEFT.items():
-        images = torch.randn(2, conv.in_channels, 9, 9)
-        with runtime.autocast(CPU, "bf16"):
-            expected = conv(images)
-        with runtime.autocast(CPU, "bf16-winograd"):
-            assert torch.equal(conv(images), expected), name
-    assert not taken
-    images = torch.randn(2, 16, 9, 9)
-    for precision in ("fp32", "bf16"):
-        with runtime.autocast(CPU, precision):
-            TAKEN(images)
-    assert not taken
-    with runtime.autocast(CPU, "bf16-winograd"):
-        assert TAKEN(images).shape == (2, 16, 9, 9) and len(taken) == 1
-        TAKEN(images[:, ::1, ::2, ::2])
-        assert TAKEN(images[:0]).shape == (0, 16, 9, 9) and TAKEN(images[0]).shape == (16, 9, 9)
-        F.conv2d(images, TAKEN.weight, padding="same")
-        TAKEN.to("meta")(images.to("meta"))
-        TAKEN.to_empty(device="cpu")
-    assert len(taken) == 2
-
-
-def test_a_machine_without_a_compiler_computes_in_plain_bf16(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    assert runtime.pick_precision("auto", CPU) == "bf16-winograd"
-    assert runtime.pick_precision("auto", CPU, compiled=True) == "bf16"
-    with pytest.raises(UserError, match="compile=none"):
-        runtime.pick_precision("bf16-winograd", CPU, compiled=True)
-    with pytest.raises(UserError, match="is for a CPU; use precision=bf16"):
-        runtime.pick_precision("bf16-winograd", torch.device("cuda"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for command, reason in (("no-such-compiler", "no-such-compiler"), ("false", "fails"), ("", "no C compiler")):
-        monkeypatch.setenv("CC", command)
-        monkeypatch.setattr("shutil.which", lambda name: None)
-        winograd.kernels.cache_clear()
-        winograd.missing.cache_clear()
-        assert runtime.pick_precision("auto", CPU) == "bf16"
-        with pytest.raises(UserError, match=f"{reason}.*precision=bf16"):
-            runtime.pick_precision("bf16-winograd", CPU)
-    monkeypatch.undo()
-    winograd.kernels.cache_clear()
-    winograd.missing.cache_clear()
-    assert winograd.missing() is None
-
-
-def test_kernels_are_compiled_once_a_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    winograd.kernels.cache_clear()
-    winograd.kernels()
-    (library,) = (tmp_path / "bantamnet" / "kernels").iterdir()
-    monkeypatch.setenv("CC", "no-such-compiler")
-    winograd.kernels.cache_clear()
-    winograd.kernels()
-    assert library.suffix == ".so"
-    winograd.kernels.cache_clear()
-
-
-def test_a_run_says_how_it_computed_and_is_scored_the_same_way_again(tmp_path: Path) -> None:
-    net = "model={name: custom, stem_width: 16, widths: [16, 24], blocks: [1, 1]}"
-    train(tiny("epochs=2", "precision=bf16-winograd", "device=cpu", net, "data.val.count=144"), tmp_path / "run")
-    run = RunDirectory.open(tmp_path / "run")
-    figures = json.loads((run.path / "summary.json").read_text())
-    assert figures["environment"]["precision"] == "bf16-winograd"
-    again = evaluate(run.path)
-    assert again["precision"] == "bf16-winograd" and again["nll"] == pytest.approx(figures["figures"]["test"]["nll"], rel=1e-12)

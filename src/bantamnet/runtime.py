@@ -21,7 +21,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
-from bantamnet import winograd
+from bantamnet import kernels
 from bantamnet.errors import UserError, unknown
 
 
@@ -39,11 +39,11 @@ def pick_device(name: str) -> torch.device:
 
 
 WINOGRAD = "bf16-winograd"
-"""bf16 with the convolutions of `bantamnet.winograd`."""
+"""bf16 with the convolutions of `bantamnet.kernels.winograd`."""
 
 
 def pick_precision(name: str, device: torch.device, compiled: bool = False) -> str:
-    """`fp32`, `bf16` or `bf16-winograd`; `auto` takes bf16 where the processor has instructions for it, and the last where it can.
+    """`fp32`, `bf16` or `bf16-winograd`; `auto` takes a bf16 where the processor has instructions for it, the last if it can.
 
     Raises `UserError` where `bf16-winograd` is asked for and cannot be had: it needs a CPU and a C compiler, and a net that is
     not `compiled`.
@@ -53,7 +53,7 @@ def pick_precision(name: str, device: torch.device, compiled: bool = False) -> s
             raise UserError(f"precision: {WINOGRAD} is for a CPU; use precision=bf16")
         if compiled:
             raise UserError(f"precision: torch.compile cannot compile {WINOGRAD}; use precision=bf16, or compile=none")
-        if reason := winograd.missing():
+        if reason := kernels.missing():
             raise UserError(f"precision: {WINOGRAD} cannot be had here: {reason}; use precision=bf16")
     if name != "auto":
         return name
@@ -62,7 +62,7 @@ def pick_precision(name: str, device: torch.device, compiled: bool = False) -> s
     has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     if not has_bf16:
         return "fp32"
-    return "bf16" if compiled or winograd.missing() else WINOGRAD
+    return "bf16" if compiled or kernels.missing() else WINOGRAD
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
@@ -70,7 +70,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
     context = contextlib.ExitStack()
     context.enter_context(torch.autocast(device.type, torch.bfloat16, enabled=precision != "fp32"))
     if precision == WINOGRAD:
-        context.enter_context(winograd.Convolutions())
+        context.enter_context(kernels.FasterKernels())
     return context
 
 

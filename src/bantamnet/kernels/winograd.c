@@ -9,40 +9,12 @@
  *
  * Maps are bfloat16 [n][h][w][channels]; tiles are bfloat16 [36][plane / channels][channels], image after image and row after
  * row, where `plane` may leave room behind the last one; filters are [out][9][in], in 36 points [36][out][in]. Sums are float.
- * Channels come in blocks of 16, the last of which may lie over the one before: there must be 16 at least.
  */
-#include <stdint.h>
-#include <string.h>
-#ifdef __AVX512BF16__
-#include <immintrin.h>
-#endif
-
-#define LANES 16
-#ifndef AHEAD
-#define AHEAD 128
-#endif
-typedef float vec __attribute__((vector_size(64)));
-typedef uint32_t bits __attribute__((vector_size(64)));
-typedef uint16_t bf16s __attribute__((vector_size(32), aligned(2), may_alias));
-typedef float floats __attribute__((vector_size(64), aligned(4), may_alias));
-typedef uint16_t bf16;
+#include "vectors.h"
 
 static const float a = 0.625f, b = 1.5f;
 #define A2 (a * a)
 #define B2 (b * b)
-
-static inline vec load(const bf16 *from) { return (vec)(__builtin_convertvector(*(const bf16s *)from, bits) << 16); }
-
-static inline void store(bf16 *to, vec values) {
-#ifdef __AVX512BF16__
-    *(bf16s *)to = (bf16s)_mm512_cvtneps_pbh((__m512)values);
-#else /* to nearest, ties to even */
-    bits all = (bits)values;
-    *(bf16s *)to = __builtin_convertvector((all + 0x7fff + ((all >> 16) & 1)) >> 16, bf16s);
-#endif
-}
-
-static inline long block(long c, long channels) { return c > channels - LANES ? channels - LANES : c; }
 
 /* The matrices along one dimension; s is the stride of both arrays. */
 /* BT d, 6 values to 6 */

@@ -1,0 +1,150 @@
+"""Operations of our own in C: when they are taken, pooling against PyTorch's, and machines without them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bantamnet import kernels, runtime
+from bantamnet.errors import UserError
+from bantamnet.evaluate.scoring import evaluate
+from bantamnet.kernels import library, winograd
+from bantamnet.runs.directory import RunDirectory
+from bantamnet.training.train import train
+from conftest import tiny
+from test_loop import CPU
+
+if kernels.missing():
+    pytest.skip(f"no kernels: {kernels.missing()}", allow_module_level=True)
+
+TAKEN = nn.Conv2d(16, 16, 3, padding=1)
+LEFT = {
+    "stride": nn.Conv2d(16, 16, 3, stride=2, padding=1),
+    "no padding": nn.Conv2d(16, 16, 3),
+    "dilation": nn.Conv2d(16, 16, 3, padding=2, dilation=2),
+    "groups": nn.Conv2d(32, 32, 3, padding=1, groups=2),
+    "5×5": nn.Conv2d(16, 16, 5, padding=2),
+    "reflecting": nn.Conv2d(16, 16, 3, padding=1, padding_mode="reflect"),
+    "few in": nn.Conv2d(8, 16, 3, padding=1),
+    "few out": nn.Conv2d(16, 8, 3, padding=1),
+}
+
+
+def test_only_convolutions_that_the_kernels_know_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+
+    def counting(*args: Any, **kwargs: Any) -> Tensor:
+        taken.append(1)
+        return winograd.convolution(*args, **kwargs)
+
+    monkeypatch.setitem(kernels.INSTEAD, torch.conv2d, (winograd.takes, counting))
+    for name, conv in LEFT.items():
+        images = torch.randn(2, conv.in_channels, 9, 9)
+        with runtime.autocast(CPU, "bf16"):
+            expected = conv(images)
+        with runtime.autocast(CPU, "bf16-winograd"):
+            assert torch.equal(conv(images), expected), name
+    assert not taken
+    images = torch.randn(2, 16, 9, 9)
+    for precision in ("fp32", "bf16"):
+        with runtime.autocast(CPU, precision):
+            TAKEN(images)
+    assert not taken
+    with runtime.autocast(CPU, "bf16-winograd"):
+        assert TAKEN(images).shape == (2, 16, 9, 9) and len(taken) == 1
+        TAKEN(images[:, ::1, ::2, ::2])
+        assert TAKEN(images[:0]).shape == (0, 16, 9, 9) and TAKEN(images[0]).shape == (16, 9, 9)
+        F.conv2d(images, TAKEN.weight, padding="same")
+        TAKEN.to("meta")(images.to("meta"))
+        TAKEN.to_empty(device="cpu")
+    assert len(taken) == 2
+
+
+@pytest.mark.parametrize("size", [(1, 16, 2, 2), (3, 24, 5, 4), (2, 40, 6, 7), (2, 16, 31, 31)])
+def test_pooling_and_its_gradient_are_pytorchs(size: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    images = torch.randint(-4, 5, size).bfloat16()  # many are equal
+    images[0, 0, 0, 1] = torch.inf
+    grad = torch.randn(*size[:2], size[2] // 2, size[3] // 2).bfloat16()
+    found = []
+    for precision in ("bf16", "bf16-winograd"):
+        inputs = images.clone().requires_grad_()
+        with runtime.autocast(CPU, precision):
+            out = F.max_pool2d(inputs, 2)
+        found.append((out, *torch.autograd.grad(out, inputs, grad), type(out.grad_fn).__name__))
+    assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
+    assert [row[2] for row in found] == ["MaxPool2DWithIndicesBackward0", "_MaxPoolBackward"]
+
+
+def test_pooling_hands_on_that_a_value_is_no_number() -> None:
+    images = torch.zeros(1, 16, 4, 4).bfloat16()
+    images[0, 3, 1, 0] = images[0, 4, 2, 2] = torch.nan
+    with runtime.autocast(CPU, "bf16-winograd"):
+        assert nn.MaxPool2d(2)(images).isnan().sum() == 2
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        nn.MaxPool2d(3),
+        nn.MaxPool2d(2, 1),
+        nn.MaxPool2d(2, padding=1),
+        nn.MaxPool2d(2, dilation=2),
+        nn.MaxPool2d(2, ceil_mode=True),
+    ],
+)
+def test_other_poolings_are_left_to_pytorch(pool: nn.Module) -> None:
+    images = torch.randn(2, 16, 7, 7).bfloat16()
+    with runtime.autocast(CPU, "bf16-winograd"):
+        assert torch.equal(pool(images), pool.float()(images.float()).bfloat16())
+        assert nn.MaxPool2d(2, return_indices=True)(images)[1].dtype == torch.int64
+        assert torch.equal(F.max_pool2d(images[:, :8], 2), F.max_pool2d(images.float(), 2)[:, :8].bfloat16())
+
+
+def test_a_machine_without_a_compiler_computes_in_plain_bf16(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    assert runtime.pick_precision("auto", CPU) == "bf16-winograd"
+    assert runtime.pick_precision("auto", CPU, compiled=True) == "bf16"
+    with pytest.raises(UserError, match="compile=none"):
+        runtime.pick_precision("bf16-winograd", CPU, compiled=True)
+    with pytest.raises(UserError, match="is for a CPU; use precision=bf16"):
+        runtime.pick_precision("bf16-winograd", torch.device("cuda"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for command, reason in (("no-such-compiler", "no-such-compiler"), ("false", "fails"), ("", "no C compiler")):
+        monkeypatch.setenv("CC", command)
+        monkeypatch.setattr("shutil.which", lambda name: None)
+        library.library.cache_clear()
+        library.missing.cache_clear()
+        assert runtime.pick_precision("auto", CPU) == "bf16"
+        with pytest.raises(UserError, match=f"{reason}.*precision=bf16"):
+            runtime.pick_precision("bf16-winograd", CPU)
+    monkeypatch.undo()
+    library.library.cache_clear()
+    library.missing.cache_clear()
+    assert kernels.missing() is None
+
+
+def test_kernels_are_compiled_once_a_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    library.library.cache_clear()
+    library.library()
+    (made,) = (tmp_path / "bantamnet" / "kernels").iterdir()
+    monkeypatch.setenv("CC", "no-such-compiler")
+    library.library.cache_clear()
+    library.library()
+    assert made.suffix == ".so"
+    library.library.cache_clear()
+
+
+def test_a_run_says_how_it_computed_and_is_scored_the_same_way_again(tmp_path: Path) -> None:
+    net = "model={name: custom, stem_width: 16, widths: [16, 24], blocks: [1, 1]}"
+    train(tiny("epochs=2", "precision=bf16-winograd", "device=cpu", net, "data.val.count=144"), tmp_path / "run")
+    run = RunDirectory.open(tmp_path / "run")
+    figures = json.loads((run.path / "summary.json").read_text())
+    assert figures["environment"]["precision"] == "bf16-winograd"
+    again = evaluate(run.path)
+    assert again["precision"] == "bf16-winograd" and again["nll"] == pytest.approx(figures["figures"]["test"]["nll"], rel=1e-12)

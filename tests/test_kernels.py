@@ -64,6 +64,36 @@ def test_only_convolutions_that_the_kernels_know_are_taken(monkeypatch: pytest.M
     assert len(taken) == 2
 
 
+@pytest.mark.parametrize("name", ["silu", "gelu"])
+@pytest.mark.parametrize("num", [16, 33, 100_003])
+def test_activations_and_their_gradients_are_exact_but_for_rounding(name: str, num: int) -> None:
+    torch.manual_seed(0)
+    values = (4 * torch.randn(num)).bfloat16()
+    values[:5] = torch.tensor([0.0, 90.0, -90.0, 1e4, torch.nan])
+    grad = torch.randn(num).bfloat16()
+    activation = getattr(F, name)
+    found, exact = values.clone().requires_grad_(), values.double().requires_grad_()
+    with runtime.autocast(CPU, "bf16-winograd"):
+        out = activation(found)
+    assert type(out.grad_fn).__name__ == "_ActivationBackward"
+    expected = activation(exact)
+    pairs = (out, expected), (torch.autograd.grad(out, found, grad)[0], torch.autograd.grad(expected, exact, grad.double())[0])
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours.double(), theirs, rtol=2**-8, atol=1e-5, equal_nan=True)
+
+
+def test_activations_of_other_numbers_are_left_to_pytorch() -> None:
+    images = torch.randn(2, 16, 4, 4).bfloat16()
+    with runtime.autocast(CPU, "bf16-winograd"):
+        for inputs in (images.float(), images[:, :, ::2], images.flatten()[:15]):
+            assert torch.equal(F.silu(inputs), torch.ops.aten.silu(inputs)) and torch.equal(
+                F.gelu(inputs), torch.ops.aten.gelu(inputs)
+            )
+        assert torch.equal(F.gelu(images, approximate="tanh"), torch.ops.aten.gelu(images, approximate="tanh"))
+        inplace = images.clone()
+        assert F.silu(inplace, inplace=True) is inplace
+
+
 @pytest.mark.parametrize("size", [(1, 16, 2, 2), (3, 24, 5, 4), (2, 40, 6, 7), (2, 16, 31, 31)])
 def test_pooling_and_its_gradient_are_pytorchs(size: tuple[int, ...]) -> None:
     torch.manual_seed(0)

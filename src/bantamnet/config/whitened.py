@@ -26,6 +26,9 @@ class Whitened(Section):
     """Convolutions of a group, or of each of them."""
     residual: bool = False
     """Add what a group's first convolution came to, activated, to what its last one gives, before that is activated."""
+    stem_padding: bool = False
+    """Mirror one row and column of pixels behind the last, so that the stem's maps are as large as the pictures (32 pixels, then
+    16, 8 and 4, instead of 31, 15, 7 and 3)."""
     activation: Literal["relu", "silu", "gelu"] = "gelu"
     """Activation everywhere."""
     whiten_images: Annotated[int, Field(gt=0)] = 5000

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-from bantamnet.kernels import pooling, winograd
+from bantamnet.kernels import activation, pooling, winograd
 from bantamnet.kernels.library import missing
 
 __all__ = ["FasterKernels", "missing"]
@@ -16,6 +16,8 @@ INSTEAD: dict[Any, tuple[Callable[..., bool], Callable[..., Any]]] = {
     torch.conv2d: (winograd.takes, winograd.convolution),
     torch.max_pool2d: (pooling.takes, pooling.max_pool),
     F.max_pool2d: (pooling.takes, pooling.max_pool),
+    F.silu: (activation.takes_silu, activation.silu),
+    F.gelu: (activation.takes_gelu, activation.gelu),
 }
 """Function of PyTorch → (whether its arguments suit, what then takes its place)."""
 

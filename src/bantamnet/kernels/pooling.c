@@ -1,10 +1,6 @@
 /* Max-pooling of 2 x 2 pixels, stride 2; an odd last row or column is left out. Maps are bfloat16 [n][h][w][channels]. */
 #include "vectors.h"
 
-typedef int32_t ints __attribute__((vector_size(64)));
-
-static inline vec choose(ints which, vec yes, vec no) { return (vec)((which & (ints)yes) | (~which & (ints)no)); }
-
 /* The four values of a window and the largest of them, which is a NaN where one of them is. */
 static inline vec window(const bf16 *x, long row, long channels, vec *values) {
     for (int i = 0; i < 4; i++) values[i] = load(x + i / 2 * row + i % 2 * channels);

@@ -15,6 +15,7 @@
 #endif
 typedef float vec __attribute__((vector_size(64)));
 typedef uint32_t bits __attribute__((vector_size(64)));
+typedef int32_t ints __attribute__((vector_size(64)));
 typedef uint16_t bf16s __attribute__((vector_size(32), aligned(2), may_alias));
 typedef float floats __attribute__((vector_size(64), aligned(4), may_alias));
 typedef uint16_t bf16;
@@ -29,5 +30,7 @@ static inline void store(bf16 *to, vec values) {
     *(bf16s *)to = __builtin_convertvector((all + 0x7fff + ((all >> 16) & 1)) >> 16, bf16s);
 #endif
 }
+
+static inline vec choose(ints which, vec yes, vec no) { return (vec)((which & (ints)yes) | (~which & (ints)no)); }
 
 static inline long block(long c, long channels) { return c > channels - LANES ? channels - LANES : c; }

@@ -26,7 +26,8 @@ class WhitenedNet(nn.Module):
         channels = 2 * in_channels * PATCH**2
         whitening = nn.Conv2d(in_channels, channels, PATCH)
         whitening.weight.requires_grad_(False)
-        self.stem = nn.Sequential(whitening, activation(model.activation))
+        padding = [nn.ReflectionPad2d((0, 1, 0, 1))] if model.stem_padding else []
+        self.stem = nn.Sequential(*padding, whitening, activation(model.activation))
         groups = []
         for width, convs in zip(model.groups, model.convs_of_groups, strict=True):
             groups.append(Group(model, channels, width, convs))
@@ -47,7 +48,8 @@ class WhitenedNet(nn.Module):
     def whiten(self, images: Tensor) -> None:
         """Let the stem whiten the patches of these normalised images (N, 3, H, W): each of its filters, and its negative."""
         filters = whitening_filters(images, self.arch.whiten_eps)
-        self.stem.get_parameter("0.weight").copy_(torch.cat([filters, -filters]))
+        whitening = next(layer for layer in self.stem if isinstance(layer, nn.Conv2d))
+        whitening.weight.copy_(torch.cat([filters, -filters]))
 
 
 def build(model: Whitened, num_classes: int) -> WhitenedNet:

@@ -129,9 +129,10 @@ def test_a_rate_is_over_when_it_is_zero_for_good(schedule: str, over: bool) -> N
 
 
 def test_freezing_changes_nothing_but_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Groups that end after the first of three epochs, beside the same without freezing."""
+    """Groups that end after the first of three epochs, beside the same without freezing; Muon scales weights one step longer."""
     early = "{match: '@norm-bias', name: sgd, lr: 0.1, momentum: 0.9, schedule: {name: linear, epochs: 1}}"
-    sets = (f"optim=[{early}, {{name: adamw, lr: 0.001, lookahead: {{k: 3}}}}]", *SETS)
+    normed = "{match: stem.0.weight, name: muon, lr: 0.1, scale: none, normalize_weights: true, schedule: {name: linear, epochs: 1}}"
+    sets = (f"optim=[{early}, {normed}, {{name: adamw, lr: 0.001, lookahead: {{k: 3}}}}]", *SETS)
     trained: list[int] = []
     real = Optimizers.step
 
@@ -141,7 +142,7 @@ def test_freezing_changes_nothing_but_the_work(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(Optimizers, "step", counting)
     frozen = train.train(tiny(*sets), tmp_path / "frozen").path
-    assert trained[6] > trained[7] > 0 and len(set(trained)) == 2
+    assert trained[6] > trained[7] > trained[8] > 0 and len(set(trained)) == 3
     trained.clear()
 
     def never(*_: Any) -> None:
@@ -152,4 +153,4 @@ def test_freezing_changes_nothing_but_the_work(tmp_path: Path, monkeypatch: pyte
     assert len(set(trained)) == 1
     nets = [load_model(run / "best.safetensors")[0].state_dict() for run in (frozen, plain)]
     for name, weight in nets[0].items():
-        assert torch.equal(weight, nets[1][name]), name
+        assert torch.allclose(weight, nets[1][name], rtol=1e-6, atol=1e-8), name

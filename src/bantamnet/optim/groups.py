@@ -115,15 +115,18 @@ class Optimizers:
 
         Nothing else changes by it, so it is for runs where no norm is taken over all gradients.
         """
-        position = self.position(step) if self.position else step
-        over = [rate.over(position) for rate in self.rates]
+        over, was_over = ([rate.over(self._position(at)) for rate in self.rates] for at in (step, max(step - 1, 0)))
         if all(over):
             return
-        for index, ended in enumerate(over):
-            # Muon may scale weights that it does not move, and a user's optimiser may do anything.
-            if ended and index not in self.own and not isinstance(self.optimizers[index], muon.Muon):
+        for index, optimizer in enumerate(self.optimizers):
+            # Muon may once more scale the weights that it does not move; a user's optimiser may do anything.
+            ended = was_over if isinstance(optimizer, muon.Muon) else over
+            if ended[index] and index not in self.own:
                 for parameter in self.parameters[index].values():
                     parameter.requires_grad_(False)
+
+    def _position(self, step: int) -> float:
+        return self.position(step) if self.position else step
 
     def slow_net(self, net: nn.Module) -> nn.Module:
         """`net`, or where there is a Lookahead a copy of it with the slow weights, as the paper ends with."""
@@ -136,8 +139,7 @@ class Optimizers:
 
     def learning_rates(self, step: int) -> list[float]:
         """Rate of each group at this step."""
-        position = self.position(step) if self.position else step
-        return [rate.at(position) for rate in self.rates]
+        return [rate.at(self._position(step)) for rate in self.rates]
 
     def observe(self, step: int, val_loss: float) -> None:
         """Tell the plateau schedules the validation loss after `step` steps."""

@@ -30,6 +30,7 @@ from test_models import plain_resnet18
 PUBLISHED = {
     "airbench94": 1_972_792,
     # Ours: stem, filters, BatchNorm and head, added up by hand.
+    "speed94": 312 + 9 * (24 * 64 + 64 * 64 + 64 * 256 + 3 * 256 * 256) + 2 * (2 * 64 + 4 * 256) + 2560,
     "speed95": 312 + 9 * (24 * 128 + 128 * 128 + 128 * 384 + 3 * 384 * 384) + 2 * (2 * 128 + 4 * 384) + 3840,
     "speed96": 312 + 9 * (24 * 128 + 2 * 128**2 + 128 * 320 + 2 * 320**2 + 320 * 384 + 384**2) + 2 * (384 + 960 + 768) + 3840,
     # He et al. 2015, as counted by many; MLPerf Tiny; kuangliu/pytorch-cifar; the WRN tables; osmr/imgclsmob's own checks.

@@ -128,10 +128,13 @@ def test_a_rate_is_over_when_it_is_zero_for_good(schedule: str, over: bool) -> N
     assert rate.over(10) == over == all(rate.at(step) < 1e-12 for step in range(10, 40))
 
 
+LINEAR = "schedule: {name: linear, epochs: 1}"
+
+
 def test_freezing_changes_nothing_but_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Groups that end after the first of three epochs, beside the same without freezing; Muon scales weights one step longer."""
-    early = "{match: '@norm-bias', name: sgd, lr: 0.1, momentum: 0.9, schedule: {name: linear, epochs: 1}}"
-    normed = "{match: stem.0.weight, name: muon, lr: 0.1, scale: none, normalize_weights: true, schedule: {name: linear, epochs: 1}}"
+    early = f"{{match: '@norm-bias', name: sgd, lr: 0.1, momentum: 0.9, {LINEAR}}}"
+    normed = f"{{match: stem.0.weight, name: muon, lr: 0.1, normalize_weights: true, scale: none, {LINEAR}}}"
     sets = (f"optim=[{early}, {normed}, {{name: adamw, lr: 0.001, lookahead: {{k: 3}}}}]", *SETS)
     trained: list[int] = []
     real = Optimizers.step

@@ -49,6 +49,28 @@ def test_convolutions_begin_as_identities() -> None:
     assert net.head.weight.detach().std().item() == pytest.approx(1)
 
 
+def test_stem_padding_mirrors_a_row_and_column_behind_the_last() -> None:
+    torch.manual_seed(0)
+    nets = [build(Whitened(name="custom", groups=[32, 48, 64], stem_padding=padding), 10) for padding in (False, True)]
+    plain, padded = nets
+    assert isinstance(plain, WhitenedNet) and isinstance(padded, WhitenedNet)
+    assert count_parameters(plain) == count_parameters(padded)
+    images = torch.randn(2, 3, 32, 32)
+    for net in (plain, padded):
+        net.whiten(images)
+    padded.stem[1].load_state_dict(plain.stem[0].state_dict() | {"weight": padded.stem[1].weight})
+    maps = padded.stem(images)
+    assert torch.equal(plain.stem[0].weight, padded.stem[1].weight) and torch.equal(maps[:, :, :31, :31], plain.stem(images))
+    mirrored = torch.cat([images, images[:, :, 30:31]], 2)
+    mirrored = torch.cat([mirrored, mirrored[:, :, :, 30:31]], 3)
+    assert torch.equal(maps, plain.stem(mirrored))
+    sizes = [maps.shape[-1]]
+    for group in padded.groups:
+        maps = group(maps)
+        sizes.append(maps.shape[-1])
+    assert sizes == [32, 16, 8, 4]
+
+
 def test_whitening_filters_equal_a_loop_over_patches_and_whiten() -> None:
     torch.manual_seed(0)
     images = F.avg_pool2d(torch.randn(30, 3, 16, 16), 3, 1, 1) + torch.tensor([0.5, 0.0, -0.2]).view(1, 3, 1, 1)

@@ -136,11 +136,16 @@ MEMBERS: dict[str, Member] = {
         1_972_792,
         {"groups": [64, 256, 256]},
     ),
-    "speed95": Member("As airbench94, wider", 4_606_520, {"groups": [128, 384, 384], "activation": "silu"}),
+    "speed94": Member(
+        "As airbench94, with maps as large as the pictures",
+        1_972_792,
+        {"groups": [64, 256, 256], "activation": "silu", "stem_padding": True},
+    ),
+    "speed95": Member("As speed94, wider", 4_606_520, {"groups": [128, 384, 384], "activation": "silu", "stem_padding": True}),
     "speed96": Member(
-        "As airbench94, wider and deeper, with residuals",
+        "As speed94, wider and deeper, with residuals",
         4_975_800,
-        {"groups": [128, 320, 384], "convs": [3, 3, 2], "residual": True, "activation": "silu"},
+        {"groups": [128, 320, 384], "convs": [3, 3, 2], "residual": True, "activation": "silu", "stem_padding": True},
     ),
 }
 

@@ -1,12 +1,13 @@
 """Winograd's convolutions against exact ones, their kernels against the matrices that the points give."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from bantamnet import kernels, runtime
 from bantamnet.kernels import winograd
@@ -126,6 +127,56 @@ def test_output_and_gradients_are_those_of_an_exact_convolution(
     for ours, theirs in zip((found, *of_found), (exact, *of_exact), strict=True):
         assert off(ours, theirs) < 0.02
     assert off(found, exact) > 0.004, "plain bf16 was taken"
+
+
+@pytest.mark.parametrize("scratch", [winograd.SCRATCH, 1])
+@pytest.mark.parametrize("size", [(3, 24, 15, 15), (2, 16, 8, 4), (1, 40, 31, 6), (2, 16, 2, 3)])
+def test_pooled_convolutions_are_convolutions_and_then_pooled(
+    monkeypatch: pytest.MonkeyPatch, scratch: int, size: tuple[int, int, int, int]
+) -> None:
+    torch.manual_seed(0)
+    monkeypatch.setattr(winograd, "SCRATCH", scratch)
+    images = maps(*size).requires_grad_()
+    weight = torch.randn(32, size[1], 3, 3).requires_grad_()
+    found = winograd.pooled_convolution(images, weight)
+    whole = winograd.convolution(images, weight)
+    expected = F.max_pool2d(whole, 2)
+    assert found.shape == expected.shape and torch.equal(found, expected)
+    windows = F.unfold(whole.detach().float().flatten(0, 1)[:, None], 2, stride=2)  # (maps, 4, windows)
+    first, second = windows.topk(2, dim=1).values.unbind(1)
+    clear = (first > second).view(found.shape)  # others may go to either pixel: they are equal when rounded, not before
+    assert clear.float().mean() > 0.9
+    grad = torch.randn_like(found) * clear
+    ours = torch.autograd.grad(found, (images, weight), grad)
+    theirs = torch.autograd.grad(expected, (images, weight), grad)
+    for our, their in zip(ours, theirs, strict=True):
+        assert torch.equal(our, their)
+
+
+def test_pooling_goes_with_the_convolution_before_it_unless_somebody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    together: list[int] = []
+
+    def counting(*args: Any) -> Tensor:
+        together.append(1)
+        return winograd._Convolution.apply(*args, True)  # type: ignore[no-any-return, no-untyped-call]
+
+    monkeypatch.setattr(winograd, "pooled_convolution", counting)
+    conv, pool, images = nn.Conv2d(16, 16, 3, padding=1, bias=False), nn.MaxPool2d(2), maps(2, 16, 8, 8)
+    with runtime.autocast(CPU, "bf16"):
+        expected = kernels.conv_max_pool(images, conv, pool)
+    assert not together
+    with runtime.autocast(CPU, "bf16-winograd"):
+        assert off(kernels.conv_max_pool(images, conv, pool), expected.double()) < 0.03 and len(together) == 1
+        for other_conv, other_pool in (
+            (nn.Conv2d(16, 16, 3, padding=1), pool),
+            (conv, nn.MaxPool2d(3)),
+            (nn.Conv2d(16, 8, 3), pool),
+        ):
+            kernels.conv_max_pool(images, other_conv, other_pool)
+        seen: list[Tensor] = []
+        conv.register_forward_hook(lambda module, inputs, output: seen.append(output))
+        kernels.conv_max_pool(images, conv, pool)
+    assert len(together) == 1 and seen[0].shape == (2, 16, 8, 8)
 
 
 def test_gradients_that_nobody_asked_for_are_left_out() -> None:

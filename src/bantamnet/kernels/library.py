@@ -9,7 +9,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +73,16 @@ def missing() -> str | None:
     return None
 
 
-def run(kernel: str, tensors: Iterable[Tensor], sizes: Iterable[int]) -> None:
+def run(name: str, tensors: Sequence[Tensor], sizes: Sequence[int]) -> None:
     """Call a kernel with the places of tensors on the CPU, whose layout and type it takes for granted, and whole numbers."""
-    places = [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
-    getattr(library(), kernel)(*places, *map(ctypes.c_long, sizes))
+    _kernel(name, len(tensors), len(sizes))(*[tensor.data_ptr() for tensor in tensors], *sizes)
+
+
+@functools.cache
+def _kernel(name: str, num_tensors: int, num_sizes: int) -> Callable[..., None]:
+    kernel = getattr(library(), name)
+    kernel.argtypes, kernel.restype = [ctypes.c_void_p] * num_tensors + [ctypes.c_long] * num_sizes, None
+    return kernel  # type: ignore[no-any-return]
 
 
 def pair(value: Any) -> Any:

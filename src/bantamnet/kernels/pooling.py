@@ -8,8 +8,7 @@ from torch import Tensor
 from bantamnet.kernels.library import LANES, pair, run
 
 
-def takes(
-    input: Tensor,
+def halves(
     kernel_size: Any,
     stride: Any = None,
     padding: Any = 0,
@@ -17,8 +16,13 @@ def takes(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> bool:
+    """Whether these further arguments of `torch.nn.functional.max_pool2d` mean the largest of each 2×2 pixels."""
+    sizes = [pair(size) for size in (kernel_size, stride or kernel_size, padding, dilation)]
+    return sizes == [(2, 2), (2, 2), (0, 0), (1, 1)] and not (ceil_mode or return_indices)
+
+
+def takes(input: Tensor, *args: Any, **kwargs: Any) -> bool:
     """Whether this pooling, called as `torch.nn.functional.max_pool2d`, is of 2×2 pixels of 16 channels at least, on a CPU."""
-    sizes = (kernel_size, stride or kernel_size, padding, dilation)
     return (
         input.device.type == "cpu"
         and input.dtype == torch.bfloat16
@@ -26,8 +30,7 @@ def takes(
         and len(input) > 0
         and input.shape[1] >= LANES
         and min(input.shape[2:]) >= 2
-        and [pair(size) for size in sizes] == [(2, 2), (2, 2), (0, 0), (1, 1)]
-        and not (ceil_mode or return_indices)
+        and halves(*args, **kwargs)
     )
 
 

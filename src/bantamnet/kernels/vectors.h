@@ -17,6 +17,7 @@ typedef float vec __attribute__((vector_size(64)));
 typedef uint32_t bits __attribute__((vector_size(64)));
 typedef int32_t ints __attribute__((vector_size(64)));
 typedef uint16_t bf16s __attribute__((vector_size(32), aligned(2), may_alias));
+typedef uint8_t bytes __attribute__((vector_size(16), aligned(1), may_alias));
 typedef float floats __attribute__((vector_size(64), aligned(4), may_alias));
 typedef uint16_t bf16;
 

@@ -98,6 +98,11 @@ void filters_out(float *w, const bf16 *u, long out, long in) {
         }
 }
 
+/* Zeros in the room behind the last tile, which is part of sums over tiles. */
+static inline void clear(bf16 *tiles, long used, long plane) {
+    for (int i = 0; i < 36 && used < plane; i++) memset(tiles + i * plane + used, 0, (plane - used) * sizeof *tiles);
+}
+
 /* Maps x to tiles: BT d B. */
 void tiles_in(const bf16 *x, bf16 *v, long n, long h, long w, long channels, long plane) {
     long rows = (h + 3) / 4, cols = (w + 3) / 4;
@@ -125,8 +130,27 @@ void tiles_in(const bf16 *x, bf16 *v, long n, long h, long w, long channels, lon
                 for (int i = 0; i < 36; i++) store(out + i * plane + c, d[i]), __builtin_prefetch(out + i * plane + c + AHEAD, 1);
             }
         }
-    long used = n * rows * cols * channels;
-    for (int i = 0; i < 36 && used < plane; i++) memset(v + i * plane + used, 0, (plane - used) * sizeof *v);
+    clear(v, n * rows * cols * channels, plane);
+}
+
+/* AT m A of a tile, 16 channels: 4 x 4 values. */
+static inline void output(const bf16 *m, long plane, vec *o) {
+    vec d[36], t[24];
+    for (int i = 0; i < 36; i++) d[i] = load(m + i * plane), __builtin_prefetch(m + i * plane + AHEAD);
+    for (int j = 0; j < 6; j++) at(d + j, t + j, 6);
+    for (int i = 0; i < 4; i++) {
+        vec row[6];
+        at(t + 6 * i, row, 1);
+        for (int j = 0; j < 4; j++) o[4 * i + j] = row[j];
+    }
+}
+
+/* A g AT of a tile, 16 channels, of 4 x 4 values. */
+static inline void expand(const vec *g, bf16 *m, long plane) {
+    vec d[24], t[36];
+    for (int i = 0; i < 4; i++) a_(g + 4 * i, d + 6 * i, 1);
+    for (int j = 0; j < 6; j++) a_(d + j, t + j, 6);
+    for (int i = 0; i < 36; i++) store(m + i * plane, t[i]), __builtin_prefetch(m + i * plane + AHEAD, 1);
 }
 
 /* Tiles to maps y: AT m A. */
@@ -136,20 +160,43 @@ void tiles_out(bf16 *y, const bf16 *m, long n, long h, long w, long channels, lo
     for (long r = 0; r < n * rows; r++)
         for (long s = 0; s < cols; s++) {
             long y0 = r % rows * 4, x0 = s * 4;
-            bf16 *image = y + (r / rows) * h * w * channels;
-            const bf16 *in = m + (r * cols + s) * channels;
+            bf16 *to = y + ((r / rows * h + y0) * w + x0) * channels;
             for (long c = 0; c < channels; c += LANES) {
                 c = block(c, channels);
-                vec d[36], t[24], o[16];
-                for (int i = 0; i < 36; i++) d[i] = load(in + i * plane + c), __builtin_prefetch(in + i * plane + c + AHEAD);
-                for (int j = 0; j < 6; j++) at(d + j, t + j, 6);
-                for (int i = 0; i < 4; i++) {
-                    vec q[6];
-                    at(t + 6 * i, q, 1);
-                    for (int j = 0; j < 4; j++) o[4 * i + j] = q[j];
-                }
+                vec o[16];
+                output(m + (r * cols + s) * channels + c, plane, o);
                 for (int i = 0; i < 4 && y0 + i < h; i++)
-                    for (int j = 0; j < 4 && x0 + j < w; j++) store(image + ((y0 + i) * w + x0 + j) * channels + c, o[4 * i + j]);
+                    for (int j = 0; j < 4 && x0 + j < w; j++) store(to + (i * w + j) * channels + c, o[4 * i + j]);
+            }
+        }
+}
+
+/* The same, of which y holds the largest of each 2 x 2 pixels, and `which` the first of the four that is it; a NaN is largest. */
+void tiles_out_pooled(bf16 *y, uint8_t *which, const bf16 *m, long n, long h, long w, long channels, long plane) {
+    long rows = (h + 3) / 4, cols = (w + 3) / 4;
+#pragma omp parallel for
+    for (long r = 0; r < n * rows; r++)
+        for (long s = 0; s < cols; s++) {
+            long y0 = r % rows * 2, x0 = s * 2;
+            for (long c = 0; c < channels; c += LANES) {
+                c = block(c, channels);
+                vec o[16];
+                output(m + (r * cols + s) * channels + c, plane, o);
+                for (int i = 0; i < 2 && y0 + i < h / 2; i++)
+                    for (int j = 0; j < 2 && x0 + j < w / 2; j++) {
+                        const vec *four = o + 8 * i + 2 * j;
+                        vec most = four[0];
+                        ints place = {0};
+                        for (int k = 1; k < 4; k++) {
+                            vec other = four[k / 2 * 4 + k % 2];
+                            ints larger = (other > most) | (other != other);
+                            most = choose(larger, other, most);
+                            place = (larger & k) | (~larger & place);
+                        }
+                        long at = ((r / rows * (h / 2) + y0 + i) * (w / 2) + x0 + j) * channels + c;
+                        store(y + at, most);
+                        *(bytes *)(which + at) = __builtin_convertvector(place, bytes);
+                    }
             }
         }
 }
@@ -161,25 +208,38 @@ void grads_in(const bf16 *g, bf16 *m, long n, long h, long w, long channels, lon
     for (long r = 0; r < n * rows; r++)
         for (long s = 0; s < cols; s++) {
             long y0 = r % rows * 4, x0 = s * 4;
-            const bf16 *image = g + (r / rows) * h * w * channels;
-            bf16 *out = m + (r * cols + s) * channels;
+            const bf16 *from = g + ((r / rows * h + y0) * w + x0) * channels;
             for (long c = 0; c < channels; c += LANES) {
                 c = block(c, channels);
-                vec d[24], t[36];
-                for (int i = 0; i < 4; i++) {
-                    vec q[6];
-                    for (int j = 0; j < 4; j++) {
-                        int in = y0 + i < h && x0 + j < w;
-                        q[j] = in ? load(image + ((y0 + i) * w + x0 + j) * channels + c) : (vec){0};
-                    }
-                    a_(q, d + 6 * i, 1);
-                }
-                for (int j = 0; j < 6; j++) a_(d + j, t + j, 6);
-                for (int i = 0; i < 36; i++) store(out + i * plane + c, t[i]), __builtin_prefetch(out + i * plane + c + AHEAD, 1);
+                vec d[16] = {{0}};
+                for (int i = 0; i < 4 && y0 + i < h; i++)
+                    for (int j = 0; j < 4 && x0 + j < w; j++) d[4 * i + j] = load(from + (i * w + j) * channels + c);
+                expand(d, m + (r * cols + s) * channels + c, plane);
             }
         }
-    long used = n * rows * cols * channels;
-    for (int i = 0; i < 36 && used < plane; i++) memset(m + i * plane + used, 0, (plane - used) * sizeof *m);
+    clear(m, n * rows * cols * channels, plane);
+}
+
+/* The same from gradients of pooled maps, each of which goes to the pixel that `which` says. */
+void grads_in_pooled(const bf16 *g, const uint8_t *which, bf16 *m, long n, long h, long w, long channels, long plane) {
+    long rows = (h + 3) / 4, cols = (w + 3) / 4;
+#pragma omp parallel for
+    for (long r = 0; r < n * rows; r++)
+        for (long s = 0; s < cols; s++) {
+            long y0 = r % rows * 2, x0 = s * 2;
+            for (long c = 0; c < channels; c += LANES) {
+                c = block(c, channels);
+                vec d[16] = {{0}};
+                for (int i = 0; i < 2 && y0 + i < h / 2; i++)
+                    for (int j = 0; j < 2 && x0 + j < w / 2; j++) {
+                        long at = ((r / rows * (h / 2) + y0 + i) * (w / 2) + x0 + j) * channels + c;
+                        ints grad = (ints)load(g + at), place = __builtin_convertvector(*(const bytes *)(which + at), ints);
+                        for (int k = 0; k < 4; k++) d[8 * i + 2 * j + k / 2 * 4 + k % 2] = (vec)(grad & (place == k));
+                    }
+                expand(d, m + (r * cols + s) * channels + c, plane);
+            }
+        }
+    clear(m, n * rows * cols * channels, plane);
 }
 
 /* Gradients in tiles to those of maps x: B v BT, tiles added where they share pixels. */

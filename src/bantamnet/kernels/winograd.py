@@ -10,7 +10,7 @@ of `winograd.c` 1.3%; plain bf16 is 0.2% off. Training does not suffer from that
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -51,39 +51,53 @@ def takes(
 
 def convolution(input: Tensor, weight: Tensor, bias: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
     """(N, in, H, W) float or bf16, (out, in, 3, 3) float → (N, out, H, W) bf16, channels last; padding 1, stride 1."""
-    out: Tensor = _Convolution.apply(input.bfloat16(), weight)  # type: ignore[no-untyped-call]
+    out: Tensor = _Convolution.apply(input.bfloat16(), weight, False)  # type: ignore[no-untyped-call]
     return out if bias is None else out + bias.to(out.dtype)[:, None, None]
+
+
+def pooled_convolution(input: Tensor, weight: Tensor) -> Tensor:
+    """As `convolution`, then the largest of each 2×2 pixels: (N, out, H // 2, W // 2). The whole maps never come to memory."""
+    out: Tensor = _Convolution.apply(input.bfloat16(), weight, True)  # type: ignore[no-untyped-call]
+    return out
 
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, images: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, images: Tensor, weight: Tensor, pooled: bool) -> Tensor:
         images = images.contiguous(memory_format=torch.channels_last)
         filters = torch.empty(POINTS, *weight.shape[:2], dtype=images.dtype)
         run("filters_in", (weight.float().contiguous(memory_format=torch.channels_last), filters), weight.shape[:2])
-        out = torch.empty(len(images), len(weight), *images.shape[2:], dtype=images.dtype, memory_format=torch.channels_last)
-        for part, tiles, products in _parts(images, out):
+        size = tuple(side // 2 if pooled else side for side in images.shape[2:])
+        out = torch.empty(len(images), len(weight), *size, dtype=images.dtype, memory_format=torch.channels_last)
+        which = torch.empty_like(out, dtype=torch.uint8) if pooled else None
+        for part, tiles, products in _parts(images, len(weight)):
             _map("tiles_in", images[part], tiles)
             torch.bmm(tiles, filters.transpose(1, 2), out=products)
-            _map("tiles_out", out[part], products)
-        ctx.save_for_backward(images, filters)
+            if which is None:
+                _map("tiles_out", out[part], products)
+            else:
+                _map("tiles_out_pooled", out[part], products, which[part], images.shape[2:])
+        ctx.save_for_backward(images, filters, which)
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        images, filters = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        images, filters, which = ctx.saved_tensors
         grad = grad.to(images.dtype).contiguous(memory_format=torch.channels_last)
         images_grad = torch.empty_like(images) if ctx.needs_input_grad[0] else None
         weight_grads: list[Tensor] = []
-        for part, tiles, products in _parts(images, grad):
-            _map("grads_in", grad[part], products)
+        for part, tiles, products in _parts(images, grad.shape[1]):
+            if which is None:
+                _map("grads_in", grad[part], products)
+            else:
+                _map("grads_in_pooled", grad[part], products, which[part], images.shape[2:])
             if ctx.needs_input_grad[1]:
                 _map("tiles_in", images[part], tiles)
                 weight_grads.append(_weight_grad(_sums_over_tiles(products, tiles)))
             if images_grad is not None:
                 torch.bmm(products, filters, out=tiles)
                 _map("grads_out", images_grad[part], tiles)
-        return images_grad, functools.reduce(Tensor.add_, weight_grads) if weight_grads else None
+        return images_grad, functools.reduce(Tensor.add_, weight_grads) if weight_grads else None, None
 
 
 def _sums_over_tiles(products: Tensor, tiles: Tensor) -> Tensor:
@@ -101,7 +115,7 @@ def _weight_grad(filters_grad: Tensor) -> Tensor:
     return grad
 
 
-def _parts(inputs: Tensor, outputs: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+def _parts(inputs: Tensor, num_out: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """Images to work on together, with room for their tiles (36, tiles, in) and (36, tiles, out).
 
     The number of tiles is made odd: were a point's tiles a multiple of 4 KB, those of all 36 points would contend for the same
@@ -109,18 +123,23 @@ def _parts(inputs: Tensor, outputs: Tensor) -> Iterator[tuple[slice, Tensor, Ten
     """
     num, num_in, height, width = inputs.shape
     tiles_an_image = -(-height // TILE) * -(-width // TILE)
-    values = num_in + outputs.shape[1]
+    values = num_in + num_out
     size = min(num, max(1, SCRATCH // (POINTS * tiles_an_image * values * inputs.element_size())))
     scratch = inputs.new_empty(POINTS * (size * tiles_an_image + 1) * values)
     for start in range(0, num, size):
         part = slice(start, min(start + size, num))
-        tiles = (part.stop - start) * tiles_an_image | 1
-        of_inputs, rest = scratch.tensor_split([POINTS * tiles * num_in])
-        of_outputs = rest[: POINTS * tiles * outputs.shape[1]]
-        yield part, of_inputs.view(POINTS, tiles, num_in), of_outputs.view(POINTS, tiles, -1)
+        if start == 0 or part.stop - start < size:
+            tiles = (part.stop - start) * tiles_an_image | 1
+            of_inputs, of_outputs = scratch[: POINTS * tiles * values].split([POINTS * tiles * num_in, POINTS * tiles * num_out])
+            rooms = of_inputs.view(POINTS, tiles, num_in), of_outputs.view(POINTS, tiles, num_out)
+        yield part, *rooms
 
 
-def _map(name: str, maps: Tensor, tiles: Tensor) -> None:
-    """One of the kernels between maps (N, C, H, W), channels last, and their tiles (36, tiles, C)."""
-    num, channels, height, width = maps.shape
-    run(name, (maps, tiles), (num, height, width, channels, tiles[0].numel()))
+def _map(name: str, maps: Tensor, tiles: Tensor, which: Tensor | None = None, whole: Sequence[int] = ()) -> None:
+    """One of the kernels between maps (N, C, H, W), channels last, and their tiles (36, tiles, C).
+
+    For pooled maps `which` (N, C, H, W) uint8 goes with them, and `whole` is the height and width that they had.
+    """
+    num, channels = maps.shape[:2]
+    tensors = (maps, tiles) if which is None else (maps, which, tiles)
+    run(name, tensors, (num, *(whole or maps.shape[2:]), channels, tiles[0].numel()))

@@ -21,16 +21,17 @@ from test_loop import CPU
 if kernels.missing():
     pytest.skip(f"no kernels: {kernels.missing()}", allow_module_level=True)
 
-TAKEN = nn.Conv2d(16, 16, 3, padding=1)
+TAKEN = nn.Conv2d(32, 32, 3, padding=1)
 LEFT = {
-    "stride": nn.Conv2d(16, 16, 3, stride=2, padding=1),
-    "no padding": nn.Conv2d(16, 16, 3),
-    "dilation": nn.Conv2d(16, 16, 3, padding=2, dilation=2),
-    "groups": nn.Conv2d(32, 32, 3, padding=1, groups=2),
-    "5×5": nn.Conv2d(16, 16, 5, padding=2),
-    "reflecting": nn.Conv2d(16, 16, 3, padding=1, padding_mode="reflect"),
-    "few in": nn.Conv2d(8, 16, 3, padding=1),
-    "few out": nn.Conv2d(16, 8, 3, padding=1),
+    "stride": nn.Conv2d(32, 32, 3, stride=2, padding=1),
+    "no padding": nn.Conv2d(32, 32, 3),
+    "dilation": nn.Conv2d(32, 32, 3, padding=2, dilation=2),
+    "groups": nn.Conv2d(64, 64, 3, padding=1, groups=2),
+    "5×5": nn.Conv2d(32, 32, 5, padding=2),
+    "reflecting": nn.Conv2d(32, 32, 3, padding=1, padding_mode="reflect"),
+    "few in": nn.Conv2d(15, 64, 3, padding=1),
+    "few out": nn.Conv2d(64, 15, 3, padding=1),
+    "few of both": nn.Conv2d(21, 22, 3, padding=1),
 }
 
 
@@ -49,15 +50,16 @@ def test_only_convolutions_that_the_kernels_know_are_taken(monkeypatch: pytest.M
         with runtime.autocast(CPU, "bf16-winograd"):
             assert torch.equal(conv(images), expected), name
     assert not taken
-    images = torch.randn(2, 16, 9, 9)
+    images = torch.randn(2, 32, 9, 9)
     for precision in ("fp32", "bf16"):
         with runtime.autocast(CPU, precision):
             TAKEN(images)
     assert not taken
     with runtime.autocast(CPU, "bf16-winograd"):
-        assert TAKEN(images).shape == (2, 16, 9, 9) and len(taken) == 1
+        assert TAKEN(images).shape == (2, 32, 9, 9) and len(taken) == 1
         TAKEN(images[:, ::1, ::2, ::2])
-        assert TAKEN(images[:0]).shape == (0, 16, 9, 9) and TAKEN(images[0]).shape == (16, 9, 9)
+        assert TAKEN(images[:0]).shape == (0, 32, 9, 9) and TAKEN(images[0]).shape == (32, 9, 9)
+        assert TAKEN(images[:, :, :2, :2]).shape == (2, 32, 2, 2) and TAKEN(images[:, :, :1]).shape == (2, 32, 1, 9)
         F.conv2d(images, TAKEN.weight, padding="same")
         TAKEN.to("meta")(images.to("meta"))
         TAKEN.to_empty(device="cpu")
@@ -171,7 +173,7 @@ def test_kernels_are_compiled_once_a_user(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_a_run_says_how_it_computed_and_is_scored_the_same_way_again(tmp_path: Path) -> None:
-    net = "model={name: custom, stem_width: 16, widths: [16, 24], blocks: [1, 1]}"
+    net = "model={name: custom, stem_width: 32, widths: [32, 48], blocks: [1, 1]}"
     train(tiny("epochs=2", "precision=bf16-winograd", "device=cpu", net, "data.val.count=144"), tmp_path / "run")
     run = RunDirectory.open(tmp_path / "run")
     figures = json.loads((run.path / "summary.json").read_text())

@@ -154,10 +154,13 @@ def test_a_machine_without_a_compiler_computes_in_plain_bf16(monkeypatch: pytest
         assert runtime.pick_precision("auto", CPU) == "bf16"
         with pytest.raises(UserError, match=f"{reason}.*precision=bf16"):
             runtime.pick_precision("bf16-winograd", CPU)
+        assert runtime.recorded_precision("bf16-winograd", CPU) == "bf16"
     monkeypatch.undo()
     library.library.cache_clear()
     library.missing.cache_clear()
     assert kernels.missing() is None
+    assert runtime.recorded_precision("bf16-winograd", CPU) == "bf16-winograd"
+    assert runtime.recorded_precision("bf16-winograd", torch.device("cuda")) == "bf16"
 
 
 def test_kernels_are_compiled_once_a_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -129,13 +129,19 @@ def test_a_rate_is_over_when_it_is_zero_for_good(schedule: str, over: bool) -> N
 
 
 LINEAR = "schedule: {name: linear, epochs: 1}"
+BIASES = f"{{match: '@norm-bias', name: sgd, lr: 0.1, momentum: 0.9, {LINEAR}}}"
+STEM = f"{{match: stem.0.weight, name: muon, lr: 0.1, normalize_weights: true, scale: none, {LINEAR}}}"
 
 
-def test_freezing_changes_nothing_but_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Groups that end after the first of three epochs, beside the same without freezing; Muon scales weights one step longer."""
-    early = f"{{match: '@norm-bias', name: sgd, lr: 0.1, momentum: 0.9, {LINEAR}}}"
-    normed = f"{{match: stem.0.weight, name: muon, lr: 0.1, normalize_weights: true, scale: none, {LINEAR}}}"
-    sets = (f"optim=[{early}, {normed}, {{name: adamw, lr: 0.001, lookahead: {{k: 3}}}}]", *SETS)
+@pytest.mark.parametrize(("early", "first_frozen", "tolerance"), [(BIASES, 7, 0.0), (STEM, 8, 1e-6)], ids=["sgd", "muon"])
+def test_freezing_changes_nothing_but_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early: str, first_frozen: int, tolerance: float
+) -> None:
+    """A group that ends after the first of three epochs, beside the same without freezing.
+
+    Muon scales its weights once more without moving them; scaled again, as without freezing, they change by their rounding.
+    """
+    sets = (f"optim=[{early}, {{name: adamw, lr: 0.001, lookahead: {{k: 3}}}}]", *SETS)
     trained: list[int] = []
     real = Optimizers.step
 
@@ -145,7 +151,7 @@ def test_freezing_changes_nothing_but_the_work(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(Optimizers, "step", counting)
     frozen = train.train(tiny(*sets), tmp_path / "frozen").path
-    assert trained[6] > trained[7] > trained[8] > 0 and len(set(trained)) == 3
+    assert trained[first_frozen - 1] > trained[first_frozen] > 0 and len(set(trained)) == 2
     trained.clear()
 
     def never(*_: Any) -> None:
@@ -156,4 +162,4 @@ def test_freezing_changes_nothing_but_the_work(tmp_path: Path, monkeypatch: pyte
     assert len(set(trained)) == 1
     nets = [load_model(run / "best.safetensors")[0].state_dict() for run in (frozen, plain)]
     for name, weight in nets[0].items():
-        assert torch.allclose(weight, nets[1][name], rtol=1e-6, atol=1e-8), name
+        assert torch.allclose(weight, nets[1][name], rtol=tolerance, atol=tolerance), name

@@ -48,13 +48,8 @@ def pick_precision(name: str, device: torch.device, compiled: bool = False) -> s
     Raises `UserError` where `bf16-winograd` is asked for and cannot be had: it needs a CPU and a C compiler, and a net that is
     not `compiled`.
     """
-    if name == WINOGRAD:
-        if device.type != "cpu":
-            raise UserError(f"precision: {WINOGRAD} is for a CPU; use precision=bf16")
-        if compiled:
-            raise UserError(f"precision: torch.compile cannot compile {WINOGRAD}; use precision=bf16, or compile=none")
-        if reason := kernels.missing():
-            raise UserError(f"precision: {WINOGRAD} cannot be had here: {reason}; use precision=bf16")
+    if name == WINOGRAD and (reason := no_winograd(device, compiled)):
+        raise UserError(f"precision: {WINOGRAD} {reason}; use precision=bf16" + (", or compile=none" if compiled else ""))
     if name != "auto":
         return name
     if device.type == "cuda":
@@ -62,7 +57,22 @@ def pick_precision(name: str, device: torch.device, compiled: bool = False) -> s
     has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     if not has_bf16:
         return "fp32"
-    return "bf16" if compiled or kernels.missing() else WINOGRAD
+    return "bf16" if no_winograd(device, compiled) else WINOGRAD
+
+
+def no_winograd(device: torch.device, compiled: bool = False) -> str | None:
+    """Why `bf16-winograd` cannot be had; None where it can."""
+    if device.type != "cpu":
+        return "is for a CPU"
+    if compiled:
+        return "cannot go through torch.compile"
+    reason = kernels.missing()
+    return f"cannot be had here: {reason}" if reason else None
+
+
+def recorded_precision(name: str, device: torch.device) -> str:
+    """The precision that figures were taken in, or the nearest that this device has, for taking them again."""
+    return "bf16" if name == WINOGRAD and no_winograd(device) else pick_precision(name, device)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:

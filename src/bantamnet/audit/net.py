@@ -13,7 +13,7 @@ from bantamnet.audit.subject import Subject
 from bantamnet.data.split import Split
 from bantamnet.errors import UserError
 from bantamnet.evaluate.logits import split_logits
-from bantamnet.runtime import Ranks
+from bantamnet.runtime import Ranks, recorded_precision
 from bantamnet.training.averaging import update_bn
 from bantamnet.training.loop import unmixed
 from bantamnet.training.setup import prepare
@@ -105,7 +105,7 @@ def replay(subject: Subject) -> Iterator[Finding]:
         raise NotCheckedError("the validation images here are not those of the run")
     part = _spread(split)
     rows = torch.isin(split.ids, part.ids)
-    precision = str(header.get("precision", "fp32"))
+    precision = recorded_precision(str(header.get("precision", "fp32")), torch.device("cpu"))
     again = split_logits(subject.model[0], part, subject.model[1].preprocessing, precision=precision).argmax(1)
     stored = tensors["logits"][rows].argmax(1)
     same = float((stored == again).double().mean())

@@ -17,7 +17,7 @@ from bantamnet.evaluate.tta import ViewAverage, chosen_tta
 from bantamnet.runs.directory import RunDirectory, refuse_group
 from bantamnet.runs.modelfile import ModelInfo, load_model
 from bantamnet.runs.own import use_copies
-from bantamnet.runtime import memory_format, pick_device, pick_precision
+from bantamnet.runtime import memory_format, pick_device, pick_precision, recorded_precision
 
 Pictures = Sequence[str | Path] | np.ndarray[Any, Any] | Tensor
 
@@ -102,7 +102,8 @@ def load_classifier(path: Path, device: str = "auto", precision: str | None = "a
     net, info, digest = load_model(file)
     where = pick_device(device)
     if precision is None:
-        precision = info.figures[0]["precision"] if info.figures else info.config["precision"]
-    precision = pick_precision(precision, where)
+        precision = recorded_precision(info.figures[0]["precision"] if info.figures else info.config["precision"], where)
+    else:
+        precision = pick_precision(precision, where)
     placed = net.to(where, memory_format=memory_format(where, precision))  # type: ignore[call-overload]
     return Classifier(placed, info, digest, precision)

@@ -10,9 +10,6 @@
 #endif
 
 #define LANES 16
-#ifndef AHEAD
-#define AHEAD 128
-#endif
 typedef float vec __attribute__((vector_size(64)));
 typedef uint32_t bits __attribute__((vector_size(64)));
 typedef int32_t ints __attribute__((vector_size(64)));

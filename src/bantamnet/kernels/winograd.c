@@ -12,6 +12,8 @@
  */
 #include "vectors.h"
 
+#define AHEAD 128 /* values before their turn, that tiles are fetched into the cache */
+
 static const float a = 0.625f, b = 1.5f;
 #define A2 (a * a)
 #define B2 (b * b)

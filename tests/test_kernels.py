@@ -1,5 +1,6 @@
 """Operations of our own in C: when they are taken, pooling against PyTorch's, and machines without them."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bantamnet import kernels, runtime
+from bantamnet.config import Model
 from bantamnet.errors import UserError
 from bantamnet.evaluate.scoring import evaluate
 from bantamnet.kernels import library, winograd
+from bantamnet.kernels import norm as norm_act
+from bantamnet.models.resnet import build
 from bantamnet.runs.directory import RunDirectory
 from bantamnet.training.train import train
 from conftest import tiny
@@ -94,6 +98,119 @@ def test_activations_of_other_numbers_are_left_to_pytorch() -> None:
         assert torch.equal(F.gelu(images, approximate="tanh"), torch.ops.aten.gelu(images, approximate="tanh"))
         inplace = images.clone()
         assert F.silu(inplace, inplace=True) is inplace
+
+
+def norm_of(channels: int) -> nn.BatchNorm2d:
+    torch.manual_seed(channels)
+    norm = nn.BatchNorm2d(channels, momentum=0.3)
+    for values in (norm.weight, norm.bias, norm.running_mean):
+        assert values is not None
+        nn.init.normal_(values)
+    return norm
+
+
+def channels_last(*shape: int) -> Tensor:
+    return torch.randn(shape).bfloat16().to(memory_format=torch.channels_last)
+
+
+NORM_ACT = norm_act.norm_act
+NORMED: list[tuple[nn.Module, bool]] = [(nn.ReLU(), False), (nn.ReLU(), True), (nn.SiLU(), False), (nn.GELU(), False)]
+
+
+@pytest.mark.parametrize("size", [(1, 16, 1, 2), (5, 40, 9, 7), (33, 64, 17, 17)])
+@pytest.mark.parametrize(("act", "adds"), NORMED)
+def test_norm_sum_and_activation_in_one_are_exact_but_for_rounding(act: nn.Module, adds: bool, size: tuple[int, ...]) -> None:
+    norm = norm_of(size[1])
+    exact = copy.deepcopy(norm).double()
+    images, added, grad = (
+        (channels_last(*size) + 20).requires_grad_(),
+        channels_last(*size).requires_grad_(),
+        torch.randn(size).bfloat16(),
+    )
+    images64, added64 = (values.detach().double().requires_grad_() for values in (images, added))
+    for _ in range(2):  # running statistics move twice
+        with runtime.autocast(CPU, "bf16-winograd"):
+            out = kernels.add_act(nn.Sequential(norm), images, added, act) if adds else kernels.chain([norm, act], images)
+        expected = act(exact(images64) + added64) if adds else act(exact(images64))
+    assert type(out.grad_fn).__name__ == "_NormActBackward"
+    inputs, inputs64 = [images, norm.weight, norm.bias], [images64, exact.weight, exact.bias]
+    if adds:
+        inputs, inputs64 = [*inputs, added], [*inputs64, added64]
+    if isinstance(act, nn.ReLU):  # rounding may carry a value over 0; there the gradients differ
+        grad = grad * (expected.abs() > 1e-3) * ((expected == 0) == (out == 0))
+    grads = torch.autograd.grad(out, inputs, grad), torch.autograd.grad(expected, inputs64, grad.double())
+    for ours, theirs in ((out, expected), *zip(*grads, strict=True)):
+        torch.testing.assert_close(ours.double(), theirs, rtol=2**-7, atol=2**-8 * float(theirs.detach().abs().max()))
+    for name, ours in norm.named_buffers():
+        torch.testing.assert_close(ours, exact.get_buffer(name).to(ours.dtype), rtol=1e-5, atol=1e-6, msg=name)
+    norm.eval(), exact.eval()
+    with torch.no_grad(), runtime.autocast(CPU, "bf16-winograd"):
+        out = kernels.add_act(nn.Sequential(norm), images, added, act) if adds else kernels.chain([norm, act], images)
+    expected = act(exact(images64) + added64) if adds else act(exact(images64))
+    torch.testing.assert_close(out.double(), expected.detach(), rtol=2**-8, atol=1e-5)
+
+
+def test_norms_that_are_not_known_and_layers_that_are_watched_stay_by_themselves() -> None:
+    images = channels_last(3, 32, 4, 4)
+    others: list[tuple[Tensor, nn.Module, nn.Module]] = [
+        (images, nn.BatchNorm2d(32, affine=False), nn.ReLU()),
+        (images, nn.BatchNorm2d(32, track_running_stats=False), nn.ReLU()),
+        (images, nn.BatchNorm2d(32).eval(), nn.ReLU()),
+        (images, nn.GroupNorm(4, 32), nn.ReLU()),
+        (images, norm_of(32), nn.Tanh()),
+        (images, norm_of(32), nn.GELU("tanh")),
+        (images.float(), norm_of(32), nn.ReLU()),
+        (images.contiguous(), norm_of(32), nn.ReLU()),
+        (images[:, :8], norm_of(8), nn.ReLU()),
+    ]
+    for given, norm, act in others:
+        with runtime.autocast(CPU, "bf16-winograd"):
+            out = kernels.chain([norm, act], given)
+            again = act(copy.deepcopy(norm)(given))
+        assert torch.equal(out, again) and type(out.grad_fn).__name__ != "_NormActBackward", (norm, act)
+    seen: list[str] = []
+    layers = nn.Sequential(norm_of(32))
+    act = nn.ReLU()
+    for watched in (layers, layers[0], act):
+        handle = watched.register_forward_hook(lambda module, inputs, output: seen.append(type(module).__name__))
+        with runtime.autocast(CPU, "bf16-winograd"):
+            kernels.add_act(layers, images, images, act)
+        handle.remove()
+    assert seen == ["Sequential", "BatchNorm2d", "ReLU"]
+    with runtime.autocast(CPU, "bf16"):
+        assert type(kernels.chain([layers[0], act], images).grad_fn).__name__ == "ReluBackward0"
+
+
+@pytest.mark.parametrize("order", ["post", "pre", "pyramid"])
+def test_a_net_with_layers_in_one_learns_as_with_layers_by_themselves(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradients of a net too thin for Winograd are about as far from those in double precision as plain bf16's."""
+    torch.manual_seed(0)
+    shortcut = "conv-bn" if order == "post" else "pad"
+    model = Model.model_validate({"stem_width": 16, "widths": [16, 20], "blocks": [1, 2], "order": order, "shortcut": shortcut})
+    net = build(model, 10).to(memory_format=torch.channels_last).train()
+    images = torch.randn(32, 3, 16, 16).bfloat16().float()
+    calls: list[int] = []
+
+    def counting(*args: Any) -> Tensor:
+        calls.append(1)
+        return NORM_ACT(*args)
+
+    monkeypatch.setattr(norm_act, "norm_act", counting)
+    exact = copy.deepcopy(net).double()
+    exact(images.double()).logsumexp(1).sum().backward()
+    gaps: dict[str, list[float]] = {}
+    for precision in ("bf16", "bf16-winograd"):
+        net.zero_grad()
+        with runtime.autocast(CPU, precision):
+            logits = net(images)
+        logits.float().logsumexp(1).sum().backward()
+        for (name, weight), reference in zip(net.named_parameters(), exact.parameters(), strict=True):
+            assert weight.grad is not None and reference.grad is not None
+            gap = (weight.grad.double() - reference.grad).norm() / (reference.grad.norm() + 1e-3)
+            gaps.setdefault(name, []).append(float(gap))
+    assert len(calls) == {"post": 7, "pre": 7, "pyramid": 4}[order]
+    for name, (plain, ours) in gaps.items():
+        assert ours < 2 * plain + 0.01, (name, plain, ours)
 
 
 @pytest.mark.parametrize("size", [(1, 16, 2, 2), (3, 24, 5, 4), (2, 40, 6, 7), (2, 16, 31, 31)])

@@ -163,19 +163,19 @@ def test_pooling_goes_with_the_convolution_before_it_unless_somebody_looks(monke
     monkeypatch.setattr(winograd, "pooled_convolution", counting)
     conv, pool, images = nn.Conv2d(32, 32, 3, padding=1, bias=False), nn.MaxPool2d(2), maps(2, 32, 8, 8)
     with runtime.autocast(CPU, "bf16"):
-        expected = kernels.conv_max_pool(images, conv, pool)
+        expected = kernels.chain([conv, pool], images)
     assert not together
     with runtime.autocast(CPU, "bf16-winograd"):
-        assert off(kernels.conv_max_pool(images, conv, pool), expected.double()) < 0.03 and len(together) == 1
+        assert off(kernels.chain([conv, pool], images), expected.double()) < 0.03 and len(together) == 1
         for other_conv, other_pool in (
             (nn.Conv2d(32, 32, 3, padding=1), pool),
             (conv, nn.MaxPool2d(3)),
             (nn.Conv2d(32, 8, 3), pool),
         ):
-            kernels.conv_max_pool(images, other_conv, other_pool)
+            kernels.chain([other_conv, other_pool], images)
         seen: list[Tensor] = []
         conv.register_forward_hook(lambda module, inputs, output: seen.append(output))
-        kernels.conv_max_pool(images, conv, pool)
+        kernels.chain([conv, pool], images)
     assert len(together) == 1 and seen[0].shape == (2, 32, 8, 8)
 
 

@@ -1,6 +1,6 @@
 """Operations of PyTorch that this package computes itself on a CPU in bf16, where it is faster: `FasterKernels`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, _get_current_function_mode
 
-from bantamnet.kernels import activation, pooling, winograd
+from bantamnet.kernels import activation, norm, pooling, winograd
 from bantamnet.kernels.library import missing
 
-__all__ = ["FasterKernels", "conv_max_pool", "missing"]
+__all__ = ["FasterKernels", "add_act", "chain", "missing"]
 
 
 INSTEAD: dict[Any, tuple[Callable[..., bool], Callable[..., Any]]] = {
@@ -36,18 +36,45 @@ class FasterKernels(TorchFunctionMode):
         return ours(*args, **kwargs) if suits is None or suits(*args, **kwargs) else func(*args, **kwargs)
 
 
-def conv_max_pool(images: Tensor, conv: nn.Conv2d, pool: nn.MaxPool2d) -> Tensor:
-    """pool(conv(images)); within `FasterKernels` in one where that can be, and where no hook waits for either of them."""
-    hooks = conv._forward_hooks or conv._forward_pre_hooks or pool._forward_hooks or pool._forward_pre_hooks
-    if (
-        isinstance(_get_current_function_mode(), FasterKernels)
-        and not hooks
-        and conv.bias is None
-        and conv.padding_mode == "zeros"
-        and winograd.takes(images, conv.weight, None, conv.stride, conv.padding, conv.dilation, conv.groups)
-        and min(images.shape[2:]) >= 2
-        and pooling.halves(pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode, pool.return_indices)
-    ):
-        return winograd.pooled_convolution(images, conv.weight)
-    out: Tensor = pool(conv(images))
+def chain(layers: Sequence[nn.Module], images: Tensor) -> Tensor:
+    """The layers one after another; within `FasterKernels` some of them in one, where no hook waits for them.
+
+    These are a convolution with the max-pooling after it, and BatchNorm with its activation.
+    """
+    together = isinstance(_get_current_function_mode(), FasterKernels)
+    index = 0
+    while index < len(layers):
+        two = layers[index : index + 2]
+        ours = _in_one(two, images) if together and len(two) == 2 else None
+        images = layers[index](images) if ours is None else ours
+        index += 1 if ours is None else 2
+    return images
+
+
+def _in_one(layers: Sequence[nn.Module], images: Tensor) -> Tensor | None:
+    """What two layers make of the images, computed in one; None where that cannot be."""
+    first, second = layers
+    if _hooked(*layers):
+        return None
+    if isinstance(first, nn.Conv2d) and isinstance(second, nn.MaxPool2d) and winograd.takes_pooled(images, first, second):
+        return winograd.pooled_convolution(images, first.weight)
+    if isinstance(first, nn.BatchNorm2d) and norm.takes(images, first, second):
+        return norm.norm_act(images, first, second)
+    return None
+
+
+def add_act(layers: nn.Sequential, images: Tensor, added: Tensor, act: nn.Module) -> Tensor:
+    """act(layers(images) + added); within `FasterKernels` sum, activation and a BatchNorm that comes last in one."""
+    if isinstance(_get_current_function_mode(), FasterKernels) and not _hooked(layers, layers[-1], act):
+        *most, last = layers
+        images = chain(most, images)
+        if isinstance(last, nn.BatchNorm2d) and norm.takes(images, last, act, added):
+            return norm.norm_act(images, last, act, added)
+        out: Tensor = act(last(images) + added)
+    else:
+        out = act(layers(images) + added)
     return out
+
+
+def _hooked(*modules: nn.Module) -> bool:
+    return any(module._forward_hooks or module._forward_pre_hooks for module in modules)

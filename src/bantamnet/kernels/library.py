@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 SOURCES = sorted(Path(__file__).parent.glob("*.c"))
-HEADER = Path(__file__).with_name("vectors.h")
+HEADERS = sorted(Path(__file__).parent.glob("*.h"))
 OPTIONS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
 LANES = 16
 """Fewest channels that the kernels take."""
@@ -57,7 +57,7 @@ def _path() -> Path:
     processor = platform.processor() + platform.machine()
     with contextlib.suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
         processor += next((line for line in lines if line.startswith("flags")), "")
-    made_of = [file.read_bytes() for file in (*SOURCES, HEADER)]
+    made_of = [file.read_bytes() for file in (*SOURCES, *HEADERS)]
     digest = hashlib.sha256(repr((made_of, OPTIONS, processor)).encode()).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     return cache / "bantamnet" / "kernels" / f"{digest}.so"

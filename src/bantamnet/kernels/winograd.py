@@ -14,9 +14,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bantamnet.kernels.library import LANES, pair, run
+from bantamnet.kernels.pooling import halves
 
 POINTS = 36
 TILE = 4
@@ -54,6 +55,17 @@ def takes(
         and pair(stride) == (1, 1)
         and pair(padding) == (1, 1)
         and pair(dilation) == (1, 1)
+    )
+
+
+def takes_pooled(images: Tensor, conv: nn.Conv2d, pool: nn.MaxPool2d) -> bool:
+    """Whether pool(conv(images)) can be had by `pooled_convolution`."""
+    return (
+        conv.bias is None
+        and conv.padding_mode == "zeros"
+        and takes(images, conv.weight, None, conv.stride, conv.padding, conv.dilation, conv.groups)
+        and min(images.shape[2:]) >= 2
+        and halves(pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode, pool.return_indices)
     )
 
 

@@ -8,13 +8,22 @@ from torch import Tensor, nn
 
 from bantamnet.config import Model
 from bantamnet.errors import UserError
+from bantamnet.kernels import add_act, chain
 
 ACTIVATIONS: dict[str, Callable[[float], nn.Module]] = {
     "relu": lambda slope: nn.ReLU(inplace=True),
     "leaky_relu": lambda slope: nn.LeakyReLU(slope, inplace=True),
-    "silu": lambda slope: nn.SiLU(inplace=True),
+    "silu": lambda slope: nn.SiLU(),
     "gelu": lambda slope: nn.GELU(),
 }
+
+
+class Chain(nn.Sequential):
+    """`nn.Sequential`, but that some layers may be computed in one (`kernels.chain`)."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) → what the layers make of it."""
+        return chain([*self], images)
 
 
 def activation(name: str, slope: float = 0.0) -> nn.Module:
@@ -165,7 +174,7 @@ class Block(nn.Module):
         channels = [in_channels, *inner, out_channels]
         # BatchNorm for pyramid, an activation after it for pre, nothing for post.
         before = bn_act(model, in_channels)[: ("post", "pyramid", "pre").index(model.order)]
-        self.before = nn.Sequential(*before) if before else None
+        self.before = Chain(*before) if before else None
         layers: list[nn.Module] = []
         for index, (kernel, step) in enumerate(zip(kernels, strides, strict=True)):
             if index:
@@ -183,7 +192,7 @@ class Block(nn.Module):
             layers.append(SqueezeExcite(model, out_channels))
         if drop_path:
             layers.append(StochasticDepth(drop_path))
-        self.residual = nn.Sequential(*layers)
+        self.residual = Chain(*layers)
         self.shortcut = shortcut(model, in_channels, out_channels, stride)
         self.shares_before = model.order == "pre" and any(True for _ in self.shortcut.parameters())
         self.act = activation(model.activation, model.slope) if model.order == "post" else None
@@ -191,5 +200,5 @@ class Block(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(N, in, H, W) → (N, out, H/stride, W/stride)."""
         begun: Tensor = images if self.before is None else self.before(images)
-        out: Tensor = self.residual(begun) + self.shortcut(begun if self.shares_before else images)
-        return out if self.act is None else self.act(out)
+        added: Tensor = self.shortcut(begun if self.shares_before else images)
+        return self.residual(begun) + added if self.act is None else add_act(self.residual, begun, added, self.act)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bantamnet.config import Model
-from bantamnet.models.blocks import Block, activation, bn_act, convolution
+from bantamnet.models.blocks import Block, Chain, activation, bn_act, convolution
 from bantamnet.models.members import check_recorded, find_member
 
 
@@ -36,7 +36,7 @@ class ResNet(nn.Module):
                 layers.append(nn.Dropout(rate))
             stages.append(nn.Sequential(*layers))
         self.stages = nn.Sequential(*stages)
-        self.final = nn.Sequential(*bn_act(model, channels)) if model.order != "post" and model.final_norm else None
+        self.final = Chain(*bn_act(model, channels)) if model.order != "post" and model.final_norm else None
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
         self.head = nn.Linear(channels, num_classes)
@@ -50,7 +50,7 @@ class ResNet(nn.Module):
         return logits
 
 
-def make_stem(model: Model, in_channels: int) -> nn.Sequential:
+def make_stem(model: Model, in_channels: int) -> Chain:
     """All before the first block.
 
     The small stem leaves to a block of order pre or pyramid what that begins with itself: activation, and BatchNorm for pre.
@@ -58,13 +58,13 @@ def make_stem(model: Model, in_channels: int) -> nn.Sequential:
     conv = convolution(in_channels, model.stem_width, 3, 1, model.conv_bias)
     if model.stem == "imagenet":  # the small convolution is drawn all the same, or the weights of a seed would change
         conv = convolution(in_channels, model.stem_width, 7, 2, model.conv_bias)
-        return nn.Sequential(conv, *bn_act(model, model.stem_width), nn.MaxPool2d(3, 2, padding=1))
+        return Chain(conv, *bn_act(model, model.stem_width), nn.MaxPool2d(3, 2, padding=1))
     layers: list[nn.Module] = [conv]
     if model.order != "pre":
         layers.append(nn.BatchNorm2d(model.stem_width))
     if model.order == "post":
         layers.append(activation(model.activation, model.slope))
-    return nn.Sequential(*layers)
+    return Chain(*layers)
 
 
 def complete(model: Model) -> Model:

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bantamnet.config import Whitened
-from bantamnet.kernels import conv_max_pool
+from bantamnet.kernels import chain
 from bantamnet.models.blocks import activation
 from bantamnet.models.members import check_recorded, find_member
 from bantamnet.models.resnet import count_parameters
@@ -79,14 +79,11 @@ class Group(nn.Sequential):
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) → (N, width, H // 2, W // 2)."""
-        conv, pool, norm, activate, *rest = self
-        assert isinstance(conv, nn.Conv2d) and isinstance(pool, nn.MaxPool2d)
-        out = first = activate(norm(conv_max_pool(images, conv, pool)))
-        for layer in rest[:-1]:
-            out = layer(out)
-        if self.residual:
-            out = out + first
-        return rest[-1](out) if rest else out  # type: ignore[no-any-return]
+        layers = [*self]
+        if not self.residual:
+            return chain(layers, images)
+        first = chain(layers[:4], images)
+        return layers[-1](chain(layers[4:-1], first) + first)  # type: ignore[no-any-return]
 
 
 def identity_convolution(in_channels: int, out_channels: int) -> nn.Conv2d:

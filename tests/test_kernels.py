@@ -46,7 +46,7 @@ def test_only_convolutions_that_the_kernels_know_are_taken(monkeypatch: pytest.M
         taken.append(1)
         return winograd.convolution(*args, **kwargs)
 
-    monkeypatch.setitem(kernels.INSTEAD, torch.conv2d, (winograd.takes, counting))
+    monkeypatch.setitem(kernels.INSTEAD, torch.conv2d, [(winograd.takes, counting)])
     for name, conv in LEFT.items():
         images = torch.randn(2, conv.in_channels, 9, 9)
         with runtime.autocast(CPU, "bf16"):
@@ -68,6 +68,25 @@ def test_only_convolutions_that_the_kernels_know_are_taken(monkeypatch: pytest.M
         TAKEN.to("meta")(images.to("meta"))
         TAKEN.to_empty(device="cpu")
     assert len(taken) == 2
+
+
+@pytest.mark.parametrize(("num", "bias"), [(1, False), (37, True)])
+def test_convolutions_of_four_pixels_are_exact_but_for_rounding(num: int, bias: bool) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(24, 40, 3, padding=1, bias=bias).to(memory_format=torch.channels_last)
+    images = channels_last(num, 24, 2, 2).requires_grad_()
+    grad = channels_last(num, 40, 2, 2)
+    with runtime.autocast(CPU, "bf16-winograd"):
+        out = conv(images)
+    assert out.dtype == torch.bfloat16 and out.is_contiguous(memory_format=torch.channels_last)
+    assert type(out.grad_fn).__name__ == "PermuteBackward0"
+    grads = torch.autograd.grad(out, [images, *conv.parameters()], grad)
+    exact = conv.double()
+    expected = exact(images64 := images.detach().double().requires_grad_())
+    for ours, theirs in zip(
+        (out, *grads), (expected, *torch.autograd.grad(expected, [images64, *exact.parameters()], grad.double())), strict=True
+    ):
+        assert (ours.double() - theirs).norm() < 0.004 * theirs.norm()
 
 
 @pytest.mark.parametrize("name", ["silu", "gelu"])

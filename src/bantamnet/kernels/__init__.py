@@ -8,20 +8,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, _get_current_function_mode
 
-from bantamnet.kernels import activation, norm, pooling, winograd
+from bantamnet.kernels import activation, dense, norm, pooling, winograd
 from bantamnet.kernels.library import missing
 
 __all__ = ["FasterKernels", "add_act", "chain", "missing"]
 
 
-INSTEAD: dict[Any, tuple[Callable[..., bool], Callable[..., Any]]] = {
-    torch.conv2d: (winograd.takes, winograd.convolution),
-    torch.max_pool2d: (pooling.takes, pooling.max_pool),
-    F.max_pool2d: (pooling.takes, pooling.max_pool),
-    F.silu: (activation.takes_silu, activation.silu),
-    F.gelu: (activation.takes_gelu, activation.gelu),
+INSTEAD: dict[Any, list[tuple[Callable[..., bool], Callable[..., Any]]]] = {
+    torch.conv2d: [(winograd.takes, winograd.convolution), (dense.takes, dense.convolution)],
+    torch.max_pool2d: [(pooling.takes, pooling.max_pool)],
+    F.max_pool2d: [(pooling.takes, pooling.max_pool)],
+    F.silu: [(activation.takes_silu, activation.silu)],
+    F.gelu: [(activation.takes_gelu, activation.gelu)],
 }
-"""Function of PyTorch → (whether its arguments suit, what then takes its place)."""
+"""Function of PyTorch → (whether its arguments suit, what then takes its place), the first that suits."""
 
 
 class FasterKernels(TorchFunctionMode):
@@ -32,8 +32,10 @@ class FasterKernels(TorchFunctionMode):
     ) -> Any:
         """Every function of PyTorch, as it is called."""
         kwargs = kwargs or {}
-        suits, ours = INSTEAD.get(func, (None, func))
-        return ours(*args, **kwargs) if suits is None or suits(*args, **kwargs) else func(*args, **kwargs)
+        for suits, ours in INSTEAD.get(func, ()):
+            if suits(*args, **kwargs):
+                return ours(*args, **kwargs)
+        return func(*args, **kwargs)
 
 
 def chain(layers: Sequence[nn.Module], images: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 SOURCES = sorted(Path(__file__).parent.glob("*.c"))
@@ -88,3 +89,19 @@ def _kernel(name: str, num_tensors: int, num_sizes: int) -> Callable[..., None]:
 def pair(value: Any) -> Any:
     """Height and width of a size as PyTorch's functions take it; a word ("same") stays what it is."""
     return (value, value) if isinstance(value, int) else value if isinstance(value, str) else tuple(value)
+
+
+def same_3x3(input: Tensor, weight: Tensor, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> bool:
+    """Whether this is a 3×3 convolution that leaves the size of maps as it is, of as many channels as the kernels take."""
+    return (
+        input.device.type == "cpu"
+        and input.dtype in (torch.bfloat16, torch.float32)
+        and input.dim() == 4
+        and len(input) > 0
+        and weight.shape[2:] == (3, 3)
+        and min(weight.shape[:2]) >= LANES
+        and groups == 1
+        and pair(stride) == (1, 1)
+        and pair(padding) == (1, 1)
+        and pair(dilation) == (1, 1)
+    )

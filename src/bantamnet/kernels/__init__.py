@@ -13,7 +13,6 @@ from bantamnet.kernels.library import missing
 
 __all__ = ["FasterKernels", "add_act", "chain", "missing"]
 
-
 INSTEAD: dict[Any, list[tuple[Callable[..., bool], Callable[..., Any]]]] = {
     torch.conv2d: [(winograd.takes, winograd.convolution), (dense.takes, dense.convolution)],
     torch.max_pool2d: [(pooling.takes, pooling.max_pool)],
@@ -67,14 +66,15 @@ def _in_one(layers: Sequence[nn.Module], images: Tensor) -> Tensor | None:
 
 def add_act(layers: nn.Sequential, images: Tensor, added: Tensor, act: nn.Module) -> Tensor:
     """act(layers(images) + added); within `FasterKernels` sum, activation and a BatchNorm that comes last in one."""
-    if isinstance(_get_current_function_mode(), FasterKernels) and not _hooked(layers, layers[-1], act):
-        *most, last = layers
+    *most, last = layers
+    if not isinstance(_get_current_function_mode(), FasterKernels) or _hooked(layers, last, act):
+        images = layers(images)
+    else:
         images = chain(most, images)
         if isinstance(last, nn.BatchNorm2d) and norm.takes(images, last, act, added):
             return norm.norm_act(images, last, act, added)
-        out: Tensor = act(last(images) + added)
-    else:
-        out = act(layers(images) + added)
+        images = last(images)
+    out: Tensor = act(images + added)
     return out
 
 

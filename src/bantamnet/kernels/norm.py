@@ -39,19 +39,25 @@ def _whole(images: Tensor) -> bool:
 def norm_act(images: Tensor, norm: nn.BatchNorm2d, act: nn.Module, added: Tensor | None = None) -> Tensor:
     """act(norm(images) + added), (N, C, H, W) bf16, channels last; running statistics move on as they do in PyTorch."""
     name = ACTIVATIONS[type(act)]
-    assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
     if norm.training:
         mean, variance = _moments(images)
-        norm.num_batches_tracked += 1
-        momentum = norm.momentum if norm.momentum is not None else 1 / float(norm.num_batches_tracked)
         num = _pixels(images)
-        norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
-        norm.running_var.lerp_((variance * (num / (num - 1))).to(norm.running_var.dtype), momentum)
+        track(norm, mean, variance * (num / (num - 1)))
     else:
+        assert norm.running_mean is not None and norm.running_var is not None
         mean, variance = norm.running_mean.double(), norm.running_var.double()
     inverse = (variance + norm.eps).rsqrt()
     out: Tensor = _NormAct.apply(images, norm.weight, norm.bias, added, mean, inverse, name)  # type: ignore[no-untyped-call]
     return out
+
+
+def track(norm: nn.BatchNorm2d, mean: Tensor, unbiased: Tensor) -> None:
+    """Move the running statistics on by a batch's mean and unbiased variance (C,), as PyTorch does."""
+    assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
+    norm.num_batches_tracked += 1
+    momentum = norm.momentum if norm.momentum is not None else 1 / float(norm.num_batches_tracked)
+    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
+    norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), momentum)
 
 
 def _pixels(images: Tensor) -> int:

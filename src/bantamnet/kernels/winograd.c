@@ -135,6 +135,13 @@ void tiles_in(const bf16 *x, bf16 *v, long n, long h, long w, long channels, lon
     clear(v, n * rows * cols * channels, plane);
 }
 
+/* For each tile, s of row r, and 16 of its channels, c the first; its output, `side` pixels high and wide, begins at y0, x0. */
+#define EVERY_TILE(side)                                                               \
+    long rows = (h + 3) / 4, cols = (w + 3) / 4;                                       \
+    _Pragma("omp parallel for") for (long r = 0; r < n * rows; r++)                    \
+        for (long s = 0, y0 = r % rows * side, x0 = 0; s < cols; s++, x0 += side)      \
+            for (long c = 0; c < channels && (c = block(c, channels), 1); c += LANES)
+
 /* AT m A of a tile, 16 channels: 4 x 4 values. */
 static inline void output(const bf16 *m, long plane, vec *o) {
     vec d[36], t[24];
@@ -157,90 +164,62 @@ static inline void expand(const vec *g, bf16 *m, long plane) {
 
 /* Tiles to maps y: AT m A. */
 void tiles_out(bf16 *y, const bf16 *m, long n, long h, long w, long channels, long plane) {
-    long rows = (h + 3) / 4, cols = (w + 3) / 4;
-#pragma omp parallel for
-    for (long r = 0; r < n * rows; r++)
-        for (long s = 0; s < cols; s++) {
-            long y0 = r % rows * 4, x0 = s * 4;
-            bf16 *to = y + ((r / rows * h + y0) * w + x0) * channels;
-            for (long c = 0; c < channels; c += LANES) {
-                c = block(c, channels);
-                vec o[16];
-                output(m + (r * cols + s) * channels + c, plane, o);
-                for (int i = 0; i < 4 && y0 + i < h; i++)
-                    for (int j = 0; j < 4 && x0 + j < w; j++) store(to + (i * w + j) * channels + c, o[4 * i + j]);
-            }
-        }
+    EVERY_TILE(4) {
+        bf16 *to = y + ((r / rows * h + y0) * w + x0) * channels;
+        vec o[16];
+        output(m + (r * cols + s) * channels + c, plane, o);
+        for (int i = 0; i < 4 && y0 + i < h; i++)
+            for (int j = 0; j < 4 && x0 + j < w; j++) store(to + (i * w + j) * channels + c, o[4 * i + j]);
+    }
 }
 
 /* The same, of which y holds the largest of each 2 x 2 pixels, and `which` the first of the four that is it; a NaN is largest. */
 void tiles_out_pooled(bf16 *y, uint8_t *which, const bf16 *m, long n, long h, long w, long channels, long plane) {
-    long rows = (h + 3) / 4, cols = (w + 3) / 4;
-#pragma omp parallel for
-    for (long r = 0; r < n * rows; r++)
-        for (long s = 0; s < cols; s++) {
-            long y0 = r % rows * 2, x0 = s * 2;
-            for (long c = 0; c < channels; c += LANES) {
-                c = block(c, channels);
-                vec o[16];
-                output(m + (r * cols + s) * channels + c, plane, o);
-                for (int i = 0; i < 2 && y0 + i < h / 2; i++)
-                    for (int j = 0; j < 2 && x0 + j < w / 2; j++) {
-                        const vec *four = o + 8 * i + 2 * j;
-                        vec most = four[0];
-                        ints place = {0};
-                        for (int k = 1; k < 4; k++) {
-                            vec other = four[k / 2 * 4 + k % 2];
-                            ints larger = (other > most) | (other != other);
-                            most = choose(larger, other, most);
-                            place = (larger & k) | (~larger & place);
-                        }
-                        long at = ((r / rows * (h / 2) + y0 + i) * (w / 2) + x0 + j) * channels + c;
-                        store(y + at, most);
-                        *(bytes *)(which + at) = __builtin_convertvector(place, bytes);
-                    }
+    EVERY_TILE(2) {
+        vec o[16];
+        output(m + (r * cols + s) * channels + c, plane, o);
+        for (int i = 0; i < 2 && y0 + i < h / 2; i++)
+            for (int j = 0; j < 2 && x0 + j < w / 2; j++) {
+                const vec *four = o + 8 * i + 2 * j;
+                vec most = four[0];
+                ints place = {0};
+                for (int k = 1; k < 4; k++) {
+                    vec other = four[k / 2 * 4 + k % 2];
+                    ints larger = (other > most) | (other != other);
+                    most = choose(larger, other, most);
+                    place = (larger & k) | (~larger & place);
+                }
+                long at = ((r / rows * (h / 2) + y0 + i) * (w / 2) + x0 + j) * channels + c;
+                store(y + at, most);
+                *(bytes *)(which + at) = __builtin_convertvector(place, bytes);
             }
-        }
+    }
 }
 
 /* Gradients of maps y to tiles: A g AT. */
 void grads_in(const bf16 *g, bf16 *m, long n, long h, long w, long channels, long plane) {
-    long rows = (h + 3) / 4, cols = (w + 3) / 4;
-#pragma omp parallel for
-    for (long r = 0; r < n * rows; r++)
-        for (long s = 0; s < cols; s++) {
-            long y0 = r % rows * 4, x0 = s * 4;
-            const bf16 *from = g + ((r / rows * h + y0) * w + x0) * channels;
-            for (long c = 0; c < channels; c += LANES) {
-                c = block(c, channels);
-                vec d[16] = {{0}};
-                for (int i = 0; i < 4 && y0 + i < h; i++)
-                    for (int j = 0; j < 4 && x0 + j < w; j++) d[4 * i + j] = load(from + (i * w + j) * channels + c);
-                expand(d, m + (r * cols + s) * channels + c, plane);
-            }
-        }
+    EVERY_TILE(4) {
+        const bf16 *from = g + ((r / rows * h + y0) * w + x0) * channels;
+        vec d[16] = {{0}};
+        for (int i = 0; i < 4 && y0 + i < h; i++)
+            for (int j = 0; j < 4 && x0 + j < w; j++) d[4 * i + j] = load(from + (i * w + j) * channels + c);
+        expand(d, m + (r * cols + s) * channels + c, plane);
+    }
     clear(m, n * rows * cols * channels, plane);
 }
 
 /* The same from gradients of pooled maps, each of which goes to the pixel that `which` says. */
 void grads_in_pooled(const bf16 *g, const uint8_t *which, bf16 *m, long n, long h, long w, long channels, long plane) {
-    long rows = (h + 3) / 4, cols = (w + 3) / 4;
-#pragma omp parallel for
-    for (long r = 0; r < n * rows; r++)
-        for (long s = 0; s < cols; s++) {
-            long y0 = r % rows * 2, x0 = s * 2;
-            for (long c = 0; c < channels; c += LANES) {
-                c = block(c, channels);
-                vec d[16] = {{0}};
-                for (int i = 0; i < 2 && y0 + i < h / 2; i++)
-                    for (int j = 0; j < 2 && x0 + j < w / 2; j++) {
-                        long at = ((r / rows * (h / 2) + y0 + i) * (w / 2) + x0 + j) * channels + c;
-                        ints grad = (ints)load(g + at), place = __builtin_convertvector(*(const bytes *)(which + at), ints);
-                        for (int k = 0; k < 4; k++) d[8 * i + 2 * j + k / 2 * 4 + k % 2] = (vec)(grad & (place == k));
-                    }
-                expand(d, m + (r * cols + s) * channels + c, plane);
+    EVERY_TILE(2) {
+        vec d[16] = {{0}};
+        for (int i = 0; i < 2 && y0 + i < h / 2; i++)
+            for (int j = 0; j < 2 && x0 + j < w / 2; j++) {
+                long at = ((r / rows * (h / 2) + y0 + i) * (w / 2) + x0 + j) * channels + c;
+                ints grad = (ints)load(g + at), place = __builtin_convertvector(*(const bytes *)(which + at), ints);
+                for (int k = 0; k < 4; k++) d[8 * i + 2 * j + k / 2 * 4 + k % 2] = (vec)(grad & (place == k));
             }
-        }
+        expand(d, m + (r * cols + s) * channels + c, plane);
+    }
     clear(m, n * rows * cols * channels, plane);
 }
 

@@ -7,6 +7,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from bantamnet.errors import UserError
+from bantamnet.kernels.norm import track
 
 
 class _Normalise(torch.autograd.Function):
@@ -49,7 +50,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         with torch.no_grad():
             mean, variance, num = self._statistics(input)
             if self.track_running_stats:
-                self._track(mean, variance * (num / (num - 1)))
+                track(self, mean, variance * (num / (num - 1)))
         out: Tensor = _Normalise.apply(input, self.weight, self.bias, mean, variance, num, self.eps)  # type: ignore[no-untyped-call]
         return out
 
@@ -65,13 +66,6 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         total = nums.sum(0)
         mean = (means * nums).sum(0) / total
         return mean, ((variances + (means - mean).square()) * nums).sum(0) / total, total
-
-    def _track(self, mean: Tensor, unbiased: Tensor) -> None:
-        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
-        self.num_batches_tracked += 1
-        momentum = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
-        self.running_mean.lerp_(mean, momentum)
-        self.running_var.lerp_(unbiased, momentum)
 
 
 def synchronise(net: nn.Module, device: torch.device) -> nn.Module:

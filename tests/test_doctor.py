@@ -88,13 +88,14 @@ def test_threads_against_cores(
 @pytest.mark.parametrize(
     ("fp32", "bf16", "chosen", "status"),
     [
-        (100, 20, "fp32", "ok"),
+        (100, 20, "fp32-winograd", "ok"),
+        (100, 20, "fp32", "warn"),
         (100, 400, "bf16-winograd", "ok"),
         (100, 400, "bf16", "warn"),
         (100, 20, "bf16", "warn"),
         (100, 20, "bf16-winograd", "warn"),
         (100, 400, "fp32", "warn"),
-        (100, 110, "fp32", "ok"),
+        (100, 110, "fp32-winograd", "ok"),
     ],
 )
 def test_precision_as_measured(monkeypatch: pytest.MonkeyPatch, fp32: int, bf16: int, chosen: str, status: str) -> None:

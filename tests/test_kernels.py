@@ -25,6 +25,14 @@ from test_loop import CPU
 if kernels.missing():
     pytest.skip(f"no kernels: {kernels.missing()}", allow_module_level=True)
 
+TYPES = list(library.NUMBERS)
+WINOGRAD = {torch.bfloat16: "bf16-winograd", torch.float32: "fp32-winograd"}
+
+
+def channels_last(*shape: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    return torch.randn(shape).to(dtype).to(memory_format=torch.channels_last)
+
+
 TAKEN = nn.Conv2d(32, 32, 3, padding=1)
 LEFT = {
     "stride": nn.Conv2d(32, 32, 3, stride=2, padding=1),
@@ -58,6 +66,11 @@ def test_only_convolutions_that_the_kernels_know_are_taken(monkeypatch: pytest.M
     for precision in ("fp32", "bf16"):
         with runtime.autocast(CPU, precision):
             TAKEN(images)
+    with runtime.autocast(CPU, "fp32-winograd"):
+        assert (TAKEN.double()(images.double())).dtype == torch.double
+        TAKEN.float()
+    with runtime.autocast(CPU, "fp32-winograd"), torch.autocast("cpu", torch.float16):
+        assert TAKEN(images).dtype == torch.float16
     assert not taken
     with runtime.autocast(CPU, "bf16-winograd"):
         assert TAKEN(images).shape == (2, 32, 9, 9) and len(taken) == 1
@@ -70,15 +83,16 @@ def test_only_convolutions_that_the_kernels_know_are_taken(monkeypatch: pytest.M
     assert len(taken) == 2
 
 
+@pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize(("num", "bias"), [(1, False), (37, True)])
-def test_convolutions_of_four_pixels_are_exact_but_for_rounding(num: int, bias: bool) -> None:
+def test_convolutions_of_four_pixels_are_exact_but_for_rounding(num: int, bias: bool, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     conv = nn.Conv2d(24, 40, 3, padding=1, bias=bias).to(memory_format=torch.channels_last)
-    images = channels_last(num, 24, 2, 2).requires_grad_()
-    grad = channels_last(num, 40, 2, 2)
-    with runtime.autocast(CPU, "bf16-winograd"):
+    images = channels_last(num, 24, 2, 2, dtype=dtype).requires_grad_()
+    grad = channels_last(num, 40, 2, 2, dtype=dtype)
+    with runtime.autocast(CPU, WINOGRAD[dtype]):
         out = conv(images)
-    assert out.dtype == torch.bfloat16 and out.is_contiguous(memory_format=torch.channels_last)
+    assert out.dtype == dtype and out.is_contiguous(memory_format=torch.channels_last)
     assert type(out.grad_fn).__name__ == "PermuteBackward0"
     grads = torch.autograd.grad(out, [images, *conv.parameters()], grad)
     exact = conv.double()
@@ -86,31 +100,33 @@ def test_convolutions_of_four_pixels_are_exact_but_for_rounding(num: int, bias: 
     for ours, theirs in zip(
         (out, *grads), (expected, *torch.autograd.grad(expected, [images64, *exact.parameters()], grad.double())), strict=True
     ):
-        assert (ours.double() - theirs).norm() < 0.004 * theirs.norm()
+        assert (ours.double() - theirs).norm() < (0.004 if dtype == torch.bfloat16 else 1e-6) * theirs.norm()
 
 
+@pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("name", ["silu", "gelu"])
 @pytest.mark.parametrize("num", [16, 33, 100_003])
-def test_activations_and_their_gradients_are_exact_but_for_rounding(name: str, num: int) -> None:
+def test_activations_and_their_gradients_are_exact_but_for_rounding(name: str, num: int, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    values = (4 * torch.randn(num)).bfloat16()
+    values = (4 * torch.randn(num)).to(dtype)
     values[:5] = torch.tensor([0.0, 90.0, -90.0, 1e4, torch.nan])
-    grad = torch.randn(num).bfloat16()
+    grad = torch.randn(num).to(dtype)
     activation = getattr(F, name)
     found, exact = values.clone().requires_grad_(), values.double().requires_grad_()
-    with runtime.autocast(CPU, "bf16-winograd"):
+    with runtime.autocast(CPU, WINOGRAD[dtype]):
         out = activation(found)
     assert type(out.grad_fn).__name__ == "_ActivationBackward"
     expected = activation(exact)
     pairs = (out, expected), (torch.autograd.grad(out, found, grad)[0], torch.autograd.grad(expected, exact, grad.double())[0])
     for ours, theirs in pairs:
-        torch.testing.assert_close(ours.double(), theirs, rtol=2**-8, atol=1e-5, equal_nan=True)
+        rtol, atol = (2**-8, 1e-5) if dtype == torch.bfloat16 else (1e-5, 3e-6)
+        torch.testing.assert_close(ours.double(), theirs, rtol=rtol, atol=atol, equal_nan=True)
 
 
 def test_activations_of_other_numbers_are_left_to_pytorch() -> None:
     images = torch.randn(2, 16, 4, 4).bfloat16()
     with runtime.autocast(CPU, "bf16-winograd"):
-        for inputs in (images.float(), images[:, :, ::2], images.flatten()[:15]):
+        for inputs in (images.double(), images[:, :, ::2], images.flatten()[:15]):
             assert torch.equal(F.silu(inputs), torch.ops.aten.silu(inputs)) and torch.equal(
                 F.gelu(inputs), torch.ops.aten.gelu(inputs)
             )
@@ -128,27 +144,26 @@ def norm_of(channels: int) -> nn.BatchNorm2d:
     return norm
 
 
-def channels_last(*shape: int) -> Tensor:
-    return torch.randn(shape).bfloat16().to(memory_format=torch.channels_last)
-
-
 NORM_ACT = norm_act.norm_act
 NORMED: list[tuple[nn.Module, bool]] = [(nn.ReLU(), False), (nn.ReLU(), True), (nn.SiLU(), False), (nn.GELU(), False)]
 
 
+@pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("size", [(1, 16, 1, 2), (5, 40, 9, 7), (33, 64, 17, 17)])
 @pytest.mark.parametrize(("act", "adds"), NORMED)
-def test_norm_sum_and_activation_in_one_are_exact_but_for_rounding(act: nn.Module, adds: bool, size: tuple[int, ...]) -> None:
+def test_norm_sum_and_activation_in_one_are_exact_but_for_rounding(
+    act: nn.Module, adds: bool, size: tuple[int, ...], dtype: torch.dtype
+) -> None:
     norm = norm_of(size[1])
     exact = copy.deepcopy(norm).double()
     images, added, grad = (
-        (channels_last(*size) + 20).requires_grad_(),
-        channels_last(*size).requires_grad_(),
-        torch.randn(size).bfloat16(),
+        (channels_last(*size) + 20).to(dtype).requires_grad_(),  # of few digits, so that no two values differ by next to nothing
+        channels_last(*size, dtype=dtype).requires_grad_(),
+        torch.randn(size).to(dtype),
     )
     images64, added64 = (values.detach().double().requires_grad_() for values in (images, added))
     for _ in range(2):  # running statistics move twice
-        with runtime.autocast(CPU, "bf16-winograd"):
+        with runtime.autocast(CPU, WINOGRAD[dtype]):
             out = kernels.add_act(nn.Sequential(norm), images, added, act) if adds else kernels.chain([norm, act], images)
         expected = act(exact(images64) + added64) if adds else act(exact(images64))
     assert type(out.grad_fn).__name__ == "_NormActBackward"
@@ -159,14 +174,15 @@ def test_norm_sum_and_activation_in_one_are_exact_but_for_rounding(act: nn.Modul
         grad = grad * (expected.abs() > 1e-3) * ((expected == 0) == (out == 0))
     grads = torch.autograd.grad(out, inputs, grad), torch.autograd.grad(expected, inputs64, grad.double())
     for ours, theirs in ((out, expected), *zip(*grads, strict=True)):
-        torch.testing.assert_close(ours.double(), theirs, rtol=2**-7, atol=2**-8 * float(theirs.detach().abs().max()))
+        near = 2**-8 if dtype == torch.bfloat16 else 3e-5
+        torch.testing.assert_close(ours.double(), theirs, rtol=2 * near, atol=near * float(theirs.detach().abs().max()))
     for name, ours in norm.named_buffers():
         torch.testing.assert_close(ours, exact.get_buffer(name).to(ours.dtype), rtol=1e-5, atol=1e-6, msg=name)
     norm.eval(), exact.eval()
-    with torch.no_grad(), runtime.autocast(CPU, "bf16-winograd"):
+    with torch.no_grad(), runtime.autocast(CPU, WINOGRAD[dtype]):
         out = kernels.add_act(nn.Sequential(norm), images, added, act) if adds else kernels.chain([norm, act], images)
     expected = act(exact(images64) + added64) if adds else act(exact(images64))
-    torch.testing.assert_close(out.double(), expected.detach(), rtol=2**-8, atol=1e-5)
+    torch.testing.assert_close(out.double(), expected.detach(), rtol=2**-8 if dtype == torch.bfloat16 else 1e-5, atol=1e-5)
 
 
 def test_norms_that_are_not_known_and_layers_that_are_watched_stay_by_themselves() -> None:
@@ -178,7 +194,7 @@ def test_norms_that_are_not_known_and_layers_that_are_watched_stay_by_themselves
         (images, nn.GroupNorm(4, 32), nn.ReLU()),
         (images, norm_of(32), nn.Tanh()),
         (images, norm_of(32), nn.GELU("tanh")),
-        (images.float(), norm_of(32), nn.ReLU()),
+        (images.double(), norm_of(32).double(), nn.ReLU()),
         (images.contiguous(), norm_of(32), nn.ReLU()),
         (images[:, :8], norm_of(8), nn.ReLU()),
     ]
@@ -233,13 +249,14 @@ def test_a_net_with_layers_in_one_learns_as_with_layers_by_themselves(order: str
 
 
 @pytest.mark.parametrize("size", [(1, 16, 2, 2), (3, 24, 5, 4), (2, 40, 6, 7), (2, 16, 31, 31)])
-def test_pooling_and_its_gradient_are_pytorchs(size: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("dtype", TYPES)
+def test_pooling_and_its_gradient_are_pytorchs(size: tuple[int, ...], dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    images = torch.randint(-4, 5, size).bfloat16()  # many are equal
+    images = torch.randint(-4, 5, size).to(dtype)  # many are equal
     images[0, 0, 0, 1] = torch.inf
-    grad = torch.randn(*size[:2], size[2] // 2, size[3] // 2).bfloat16()
+    grad = torch.randn(*size[:2], size[2] // 2, size[3] // 2).to(dtype)
     found = []
-    for precision in ("bf16", "bf16-winograd"):
+    for precision in (WINOGRAD[dtype].removesuffix("-winograd"), WINOGRAD[dtype]):
         inputs = images.clone().requires_grad_()
         with runtime.autocast(CPU, precision):
             out = F.max_pool2d(inputs, 2)
@@ -273,49 +290,54 @@ def test_other_poolings_are_left_to_pytorch(pool: nn.Module) -> None:
         assert torch.equal(F.max_pool2d(images[:, :8], 2), F.max_pool2d(images.float(), 2)[:, :8].bfloat16())
 
 
-def test_a_machine_without_a_compiler_computes_in_plain_bf16(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    assert runtime.pick_precision("auto", CPU) == "bf16-winograd"
-    assert runtime.pick_precision("auto", CPU, compiled=True) == "bf16"
+@pytest.mark.parametrize("plain", ["bf16", "fp32"])
+def test_a_machine_without_a_compiler_computes_plainly(plain: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    faster = f"{plain}-winograd"
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: plain == "bf16")
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert runtime.pick_precision("auto", CPU) == faster
+    assert runtime.pick_precision("auto", CPU, compiled=True) == plain
     with pytest.raises(UserError, match="compile=none"):
-        runtime.pick_precision("bf16-winograd", CPU, compiled=True)
-    with pytest.raises(UserError, match="is for a CPU; use precision=bf16"):
-        runtime.pick_precision("bf16-winograd", torch.device("cuda"))
+        runtime.pick_precision(faster, CPU, compiled=True)
+    with pytest.raises(UserError, match=f"is for a CPU; use precision={plain}"):
+        runtime.pick_precision(faster, torch.device("cuda"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for command, reason in (("no-such-compiler", "no-such-compiler"), ("false", "fails"), ("", "no C compiler")):
         monkeypatch.setenv("CC", command)
         monkeypatch.setattr("shutil.which", lambda name: None)
         library.library.cache_clear()
         library.missing.cache_clear()
-        assert runtime.pick_precision("auto", CPU) == "bf16"
-        with pytest.raises(UserError, match=f"{reason}.*precision=bf16"):
-            runtime.pick_precision("bf16-winograd", CPU)
-        assert runtime.recorded_precision("bf16-winograd", CPU) == "bf16"
+        assert runtime.pick_precision("auto", CPU) == plain
+        with pytest.raises(UserError, match=f"{reason}.*precision={plain}"):
+            runtime.pick_precision(faster, CPU)
+        assert runtime.recorded_precision(faster, CPU) == plain
     monkeypatch.undo()
     library.library.cache_clear()
     library.missing.cache_clear()
     assert kernels.missing() is None
-    assert runtime.recorded_precision("bf16-winograd", CPU) == "bf16-winograd"
-    assert runtime.recorded_precision("bf16-winograd", torch.device("cuda")) == "bf16"
+    assert runtime.recorded_precision(faster, CPU) == faster
+    assert runtime.recorded_precision(faster, torch.device("cuda")) == plain
 
 
 def test_kernels_are_compiled_once_a_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     library.library.cache_clear()
-    library.library()
+    library.library(torch.float32)
     (made,) = (tmp_path / "bantamnet" / "kernels").iterdir()
     monkeypatch.setenv("CC", "no-such-compiler")
     library.library.cache_clear()
-    library.library()
+    library.library(torch.float32)
     assert made.suffix == ".so"
     library.library.cache_clear()
 
 
 def test_a_run_says_how_it_computed_and_is_scored_the_same_way_again(tmp_path: Path) -> None:
     net = "model={name: custom, stem_width: 32, widths: [32, 48], blocks: [1, 1]}"
-    train(tiny("epochs=2", "precision=bf16-winograd", "device=cpu", net, "data.val.count=144"), tmp_path / "run")
+    precision = runtime.pick_precision("auto", CPU)  # the other may be slow here
+    assert precision.endswith("-winograd")
+    train(tiny("epochs=2", f"precision={precision}", "device=cpu", net, "data.val.count=144"), tmp_path / "run")
     run = RunDirectory.open(tmp_path / "run")
     figures = json.loads((run.path / "summary.json").read_text())
-    assert figures["environment"]["precision"] == "bf16-winograd"
+    assert figures["environment"]["precision"] == precision
     again = evaluate(run.path)
-    assert again["precision"] == "bf16-winograd" and again["nll"] == pytest.approx(figures["figures"]["test"]["nll"], rel=1e-12)
+    assert again["precision"] == precision and again["nll"] == pytest.approx(figures["figures"]["test"]["nll"], rel=1e-12)

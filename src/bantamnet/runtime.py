@@ -38,54 +38,60 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-WINOGRAD = "bf16-winograd"
-"""bf16 with the convolutions of `bantamnet.kernels.winograd`."""
+WINOGRAD = "-winograd"
+"""End of a precision's name: on a CPU, with the kernels of `bantamnet.kernels`, Winograd's convolutions among them."""
+
+
+def number_type(precision: str) -> torch.dtype:
+    """What a precision computes in, float32 or bfloat16."""
+    return torch.float32 if precision.startswith("fp32") else torch.bfloat16
 
 
 def pick_precision(name: str, device: torch.device, compiled: bool = False) -> str:
-    """`fp32`, `bf16` or `bf16-winograd`; `auto` takes a bf16 where the processor has instructions for it, the last if it can.
+    """`fp32` or `bf16`, with `-winograd` or without; `auto` takes bf16 where the processor has instructions for it, and
+    `-winograd` where it can.
 
-    Raises `UserError` where `bf16-winograd` is asked for and cannot be had: it needs a CPU and a C compiler, and a net that is
-    not `compiled`.
+    Raises `UserError` where `-winograd` is asked for and cannot be had: it needs a CPU and a C compiler, and a net that is not
+    `compiled`.
     """
-    if name == WINOGRAD and (reason := no_winograd(device, compiled)):
-        raise UserError(f"precision: {WINOGRAD} {reason}; use precision=bf16" + (", or compile=none" if compiled else ""))
+    plain = name.removesuffix(WINOGRAD)
+    if name != plain and (reason := no_winograd(plain, device, compiled)):
+        raise UserError(f"precision: {name} {reason}; use precision={plain}" + (", or compile=none" if compiled else ""))
     if name != "auto":
         return name
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    if not has_bf16:
-        return "fp32"
-    return "bf16" if no_winograd(device, compiled) else WINOGRAD
+    plain = "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
+    return plain if no_winograd(plain, device, compiled) else plain + WINOGRAD
 
 
-def no_winograd(device: torch.device, compiled: bool = False) -> str | None:
-    """Why `bf16-winograd` cannot be had; None where it can."""
+def no_winograd(plain: str, device: torch.device, compiled: bool = False) -> str | None:
+    """Why `fp32` or `bf16` cannot be had as `-winograd`; None where it can."""
     if device.type != "cpu":
         return "is for a CPU"
     if compiled:
         return "cannot go through torch.compile"
-    reason = kernels.missing()
+    reason = kernels.missing(number_type(plain))
     return f"cannot be had here: {reason}" if reason else None
 
 
 def recorded_precision(name: str, device: torch.device) -> str:
     """The precision that figures were taken in, or the nearest that this device has, for taking them again."""
-    return "bf16" if name == WINOGRAD and no_winograd(device) else pick_precision(name, device)
+    plain = name.removesuffix(WINOGRAD)
+    return plain if name != plain and no_winograd(plain, device) else pick_precision(name, device)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
     """Compute in `precision`; weights stay as they are."""
     context = contextlib.ExitStack()
-    context.enter_context(torch.autocast(device.type, torch.bfloat16, enabled=precision != "fp32"))
-    if precision == WINOGRAD:
+    context.enter_context(torch.autocast(device.type, torch.bfloat16, enabled=number_type(precision) == torch.bfloat16))
+    if precision.endswith(WINOGRAD):
         context.enter_context(kernels.FasterKernels())
     return context
 
 
 def memory_format(device: torch.device, precision: str) -> torch.memory_format:
-    """Channels last where the convolutions are faster so: for fp32 on a CPU they are on Intel's, and slower on AMD's."""
+    """Channels last where the convolutions are faster so: for plain fp32 on a CPU they are on Intel's, and slower on AMD's."""
     plain = device.type == "cpu" and precision == "fp32" and "Intel" not in cpu_name()
     return torch.contiguous_format if plain else torch.channels_last
 

@@ -17,7 +17,7 @@ from bantamnet.data.sources import SOURCES, default_data_dir
 from bantamnet.errors import UserError
 from bantamnet.kernels import missing
 from bantamnet.machine import GB, busy_cores, free_memory, usable_cores
-from bantamnet.runtime import cpu_name, pick_precision
+from bantamnet.runtime import WINOGRAD, cpu_name, number_type, pick_precision
 
 Status = Literal["ok", "warn", "problem"]
 
@@ -120,7 +120,7 @@ def speed(device: torch.device, seconds: float) -> Iterator[Finding]:
     rates = {name: matrix_rate(device, kind, size, seconds) for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
     chosen = pick_precision("auto", device)
     ratio = rates["bf16"] / rates["fp32"]
-    has = "lacks" if chosen == "fp32" else "has"
+    has = "lacks" if chosen.startswith("fp32") else "has"
     instructions = (
         f"the processor {has} bf16 instructions (AVX512-BF16 or AMX)" if device.type == "cpu" else f"the GPU {has} bf16 units"
     )
@@ -133,9 +133,9 @@ def speed(device: torch.device, seconds: float) -> Iterator[Finding]:
     better = "bf16" if ratio > 1 else "fp32"
     if not chosen.startswith(better) and not 0.8 < ratio < 1.25:
         yield Finding(name, "warn", found, f"{better} is faster as measured: try --set precision={better}", numbers)
-    elif chosen == "bf16" and device.type == "cpu":
-        fix = "install a C compiler: bantamnet's own convolutions, compiled for this processor, are up to twice as fast"
-        yield Finding(name, "warn", f"{found}; {missing()}", fix, numbers)
+    elif device.type == "cpu" and not chosen.endswith(WINOGRAD):
+        fix = "install a C compiler: bantamnet's own convolutions, compiled for this processor, are about twice as fast"
+        yield Finding(name, "warn", f"{found}; {missing(number_type(chosen))}", fix, numbers)
     else:
         yield Finding(name, "ok", found, numbers=numbers)
     rate = bandwidth(device, seconds)

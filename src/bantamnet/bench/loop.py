@@ -21,7 +21,7 @@ from bantamnet.machine import usable_cores
 from bantamnet.memory import keep_freed_memory
 from bantamnet.optim.groups import Optimizers
 from bantamnet.runs.own import with_files
-from bantamnet.runtime import Ranks, environment, pick_device
+from bantamnet.runtime import Ranks, environment, number_type, pick_device
 from bantamnet.training.setup import Setup, State, prepare
 
 LOOPS = ("ours", "standard", "tuned")
@@ -77,7 +77,7 @@ def standard(setup: Setup, state: State, pictures: Pictures, tuned: bool) -> Sta
     """The standard loop, with a copy of the net as it is now."""
     config, net = setup.config, copy.deepcopy(state.net)
     optimizers = Optimizers(config.optim, net, setup.steps_per_epoch, config.epochs)
-    dtype = None if setup.precision == "fp32" else torch.bfloat16
+    dtype = None if number_type(setup.precision) == torch.float32 else torch.bfloat16
     return StandardLoop(net, optimizers, setup.task, pictures, config.batch_size, num_workers(), setup.device, tuned, dtype)
 
 

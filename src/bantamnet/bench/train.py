@@ -13,7 +13,7 @@ from bantamnet.config import RunConfig
 from bantamnet.errors import UserError
 from bantamnet.machine import peak_memory
 from bantamnet.models.summary import summarize
-from bantamnet.runtime import Ranks, environment, pick_device
+from bantamnet.runtime import Ranks, environment, number_type, pick_device
 from bantamnet.training.setup import Setup, prepare
 
 FORWARD_AND_BACKWARD = 6
@@ -64,7 +64,7 @@ def bench_train(
 
 def matrix_peak(setup: Setup, seconds: float) -> float:
     """Operations a second of a matrix product in the precision that is trained in, measured now."""
-    kind = torch.float32 if setup.precision == "fp32" else torch.bfloat16
+    kind = number_type(setup.precision)
     return matrix_rate(setup.device, kind, 2048 if setup.device.type == "cpu" else 8192, seconds)
 
 

@@ -1,4 +1,4 @@
-"""Operations of PyTorch that this package computes itself on a CPU in bf16, where it is faster: `FasterKernels`."""
+"""Operations of PyTorch that this package computes itself on a CPU, where it is faster: `FasterKernels`."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -4,8 +4,10 @@
 /* x within -most and most; what is no number stays so. */
 static inline vec limit(vec x, float most) {
     vec all = (vec){0} + most;
-#ifdef __AVX512F__
+#if defined __AVX512F__
     return (vec)_mm512_min_ps((__m512)all, _mm512_max_ps((__m512)-all, (__m512)x));
+#elif defined __AVX2__
+    return (vec)_mm256_min_ps((__m256)all, _mm256_max_ps((__m256)-all, (__m256)x));
 #else
     x = choose(x < -all, -all, x);
     return choose(x > all, all, x);
@@ -14,7 +16,7 @@ static inline vec limit(vec x, float most) {
 
 /* 1 / x for a number of usual size. */
 static inline vec inverse(vec x) {
-#ifdef __AVX512F__
+#if defined __AVX512F__
     vec near = (vec)_mm512_rcp14_ps((__m512)x);
     return near * (2 - x * near);
 #else

@@ -1,17 +1,17 @@
-"""SiLU and GELU of bf16 numbers on a CPU, at the speed of its memory."""
+"""SiLU and GELU on a CPU, at the speed of its memory."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bantamnet.kernels.library import LANES, run
+from bantamnet.kernels.library import LANES, NUMBERS, run
 
 
 def takes_silu(input: Tensor, inplace: bool = False) -> bool:
-    """Whether these are at least 16 bf16 numbers that lie together on a CPU, and may stay as they are."""
+    """Whether these are at least 16 numbers that lie together on a CPU, and may stay as they are."""
     whole = input.is_contiguous() or (input.dim() == 4 and input.is_contiguous(memory_format=torch.channels_last))
-    return input.device.type == "cpu" and input.dtype == torch.bfloat16 and input.numel() >= LANES and whole and not inplace
+    return input.device.type == "cpu" and input.dtype in NUMBERS and input.numel() >= LANES and whole and not inplace
 
 
 def takes_gelu(input: Tensor, approximate: str = "none") -> bool:

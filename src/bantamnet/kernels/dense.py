@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bantamnet.kernels.library import same_3x3
+from bantamnet.kernels.library import computed_in, same_3x3
 
 SIDE = 2
 
@@ -21,10 +21,11 @@ def takes(input: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any,
 
 
 def convolution(input: Tensor, weight: Tensor, bias: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
-    """(N, in, 2, 2) float or bf16, (out, in, 3, 3) float → (N, out, 2, 2) bf16, channels last; padding 1, stride 1."""
+    """(N, in, 2, 2), (out, in, 3, 3) float → (N, out, 2, 2), channels last; padding 1, stride 1. In autocast's type."""
     num, num_out = len(input), len(weight)
-    pixels = input.bfloat16().permute(0, 2, 3, 1).reshape(num, -1)
+    dtype = computed_in(input)
+    pixels = input.to(dtype).permute(0, 2, 3, 1).reshape(num, -1)
     places = [(row, col) for row in range(SIDE) for col in range(SIDE)]
     seen = [weight[:, :, 1 - row : 3 - row, 1 - col : 3 - col].permute(0, 2, 3, 1).flatten(1) for row, col in places]
-    out = F.linear(pixels, torch.cat(seen).bfloat16(), None if bias is None else bias.bfloat16().repeat(len(places)))
+    out = F.linear(pixels, torch.cat(seen).to(dtype), None if bias is None else bias.to(dtype).repeat(len(places)))
     return out.view(num, SIDE, SIDE, num_out).permute(0, 3, 1, 2)

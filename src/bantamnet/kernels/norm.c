@@ -1,4 +1,4 @@
-/* BatchNorm with the activation after it, over maps that are bfloat16 [pixels][channels].
+/* BatchNorm with the activation after it, over maps [pixels][channels].
  *
  * y = act(scale x + shift), where a channel's scale and shift come from its mean and variance, which Python derives from sums; so are
  * the gradients. `lines` are floats [..][channels]: scale, shift and mean, then what a gradient is made of. What is summed goes to `to`,
@@ -42,19 +42,19 @@ static inline vec line(const float *lines, long which, long channels, long c) {
     }
 
 /* Sums of how far values are from those of the first pixel, and of the squares of that. */
-void norm_sums(const bf16 *x, float *to, long pixels, long channels, long rows) {
+void norm_sums(const stored *x, float *to, long pixels, long channels, long rows) {
     SUMS(vec first = load(x + i) - load(x + c), second = first * first;)
 }
 
 /* The gradient of what the activation takes is `first`. x's is scale first + of_x (x - mean) + constant. */
 #define KERNELS(act)                                                                                                       \
-    void norm_##act(const bf16 *x, const float *lines, bf16 *y, long pixels, long channels) {                              \
+    void norm_##act(const stored *x, const float *lines, stored *y, long pixels, long channels) {                              \
         EVERYWHERE(store(y + i, act##_of(SCALE * load(x + i) + SHIFT));)                                                   \
     }                                                                                                                      \
-    void norm_##act##_sums(const bf16 *x, const bf16 *g, const float *lines, float *to, long pixels, long channels, long rows) { \
+    void norm_##act##_sums(const stored *x, const stored *g, const float *lines, float *to, long pixels, long channels, long rows) { \
         SUMS(vec in = load(x + i), first = load(g + i) * act##_slope(SCALE * in + SHIFT), second = first * (in - MEAN);)   \
     }                                                                                                                      \
-    void norm_##act##_grad(const bf16 *x, const bf16 *g, const float *lines, bf16 *to, long pixels, long channels) {       \
+    void norm_##act##_grad(const stored *x, const stored *g, const float *lines, stored *to, long pixels, long channels) {       \
         EVERYWHERE(vec in = load(x + i), first = load(g + i) * act##_slope(SCALE * in + SHIFT);                            \
                    store(to + i, SCALE * first + OF_X * (in - MEAN) + CONSTANT);)                                          \
     }
@@ -64,13 +64,13 @@ KERNELS(silu)
 KERNELS(gelu)
 
 /* ReLU of the sum with other maps, whose gradient goes to `of_added`; y tells where it let through. */
-void norm_add_relu(const bf16 *x, const bf16 *added, const float *lines, bf16 *y, long pixels, long channels) {
+void norm_add_relu(const stored *x, const stored *added, const float *lines, stored *y, long pixels, long channels) {
     EVERYWHERE(store(y + i, relu_of(SCALE * load(x + i) + SHIFT + load(added + i)));)
 }
-void norm_add_relu_sums(const bf16 *x, const bf16 *y, const bf16 *g, const float *lines, bf16 *of_added, float *to, long pixels,
+void norm_add_relu_sums(const stored *x, const stored *y, const stored *g, const float *lines, stored *of_added, float *to, long pixels,
                         long channels, long rows) {
     SUMS(vec first = load(g + i) * relu_slope(load(y + i)), second = first * (load(x + i) - MEAN); store(of_added + i, first);)
 }
-void norm_add_relu_grad(const bf16 *x, const bf16 *of_added, const float *lines, bf16 *to, long pixels, long channels) {
+void norm_add_relu_grad(const stored *x, const stored *of_added, const float *lines, stored *to, long pixels, long channels) {
     EVERYWHERE(store(to + i, SCALE * load(of_added + i) + OF_X * (load(x + i) - MEAN) + CONSTANT);)
 }

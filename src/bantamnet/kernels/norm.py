@@ -1,11 +1,11 @@
-"""BatchNorm and the activation after it on a CPU in bf16: fewer passes over memory than one after the other."""
+"""BatchNorm and the activation after it on a CPU: fewer passes over memory than one after the other."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bantamnet.kernels.library import LANES, run
+from bantamnet.kernels.library import LANES, run, whole
 
 ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.SiLU: "silu", nn.GELU: "gelu"}
 PART = 32768
@@ -20,24 +20,18 @@ def takes(images: Tensor, norm: nn.Module, act: nn.Module, added: Tensor | None 
         and norm.track_running_stats
         and type(act) in ACTIVATIONS
         and getattr(act, "approximate", "none") == "none"
-        and (added is None or (type(act) is nn.ReLU and added.shape == images.shape and _whole(added)))
-        and _whole(images)
+        and (
+            added is None
+            or (type(act) is nn.ReLU and added.dtype == images.dtype and added.shape == images.shape and whole(added))
+        )
+        and whole(images)
         and images.numel() > images.shape[1] >= LANES
         and (norm.training or not torch.is_grad_enabled())
     )
 
 
-def _whole(images: Tensor) -> bool:
-    return (
-        images.device.type == "cpu"
-        and images.dtype == torch.bfloat16
-        and images.dim() == 4
-        and images.is_contiguous(memory_format=torch.channels_last)
-    )
-
-
 def norm_act(images: Tensor, norm: nn.BatchNorm2d, act: nn.Module, added: Tensor | None = None) -> Tensor:
-    """act(norm(images) + added), (N, C, H, W) bf16, channels last; running statistics move on as they do in PyTorch."""
+    """act(norm(images) + added), (N, C, H, W), channels last; running statistics move on as they do in PyTorch."""
     name = ACTIVATIONS[type(act)]
     if norm.training:
         mean, variance = _moments(images)

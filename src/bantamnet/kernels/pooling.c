@@ -1,8 +1,8 @@
-/* Max-pooling of 2 x 2 pixels, stride 2; an odd last row or column is left out. Maps are bfloat16 [n][h][w][channels]. */
+/* Max-pooling of 2 x 2 pixels, stride 2; an odd last row or column is left out. Maps are [n][h][w][channels]. */
 #include "vectors.h"
 
 /* The four values of a window and the largest of them, which is a NaN where one of them is. */
-static inline vec window(const bf16 *x, long row, long channels, vec *values) {
+static inline vec window(const stored *x, long row, long channels, vec *values) {
     for (int i = 0; i < 4; i++) values[i] = load(x + i / 2 * row + i % 2 * channels);
     vec most = values[0];
     for (int i = 1; i < 4; i++) most = choose((values[i] > most) | (values[i] != values[i]), values[i], most);
@@ -10,7 +10,7 @@ static inline vec window(const bf16 *x, long row, long channels, vec *values) {
 }
 
 /* x to y, half as high and wide. */
-void pool(const bf16 *x, bf16 *y, long n, long h, long w, long channels) {
+void pool(const stored *x, stored *y, long n, long h, long w, long channels) {
     long rows = h / 2, cols = w / 2;
 #pragma omp parallel for
     for (long r = 0; r < n * rows; r++)
@@ -18,13 +18,13 @@ void pool(const bf16 *x, bf16 *y, long n, long h, long w, long channels) {
             for (long c = 0; c < channels; c += LANES) {
                 c = block(c, channels);
                 vec values[4];
-                const bf16 *from = x + ((r / rows * h + r % rows * 2) * w + 2 * s) * channels + c;
+                const stored *from = x + ((r / rows * h + r % rows * 2) * w + 2 * s) * channels + c;
                 store(y + (r * cols + s) * channels + c, window(from, w * channels, channels, values));
             }
 }
 
 /* Gradients g of y to those of x: each to the first of the pixels that have the largest value, zero to all others. */
-void pool_grad(const bf16 *x, const bf16 *g, bf16 *to, long n, long h, long w, long channels) {
+void pool_grad(const stored *x, const stored *g, stored *to, long n, long h, long w, long channels) {
     long rows = h / 2, cols = w / 2;
 #pragma omp parallel for
     for (long r = 0; r < n * rows; r++) {

@@ -1,11 +1,11 @@
-"""2×2 max-pooling of bf16 maps on a CPU; PyTorch's writes 8 bytes of index for each output, which takes longer."""
+"""2×2 max-pooling on a CPU; PyTorch's writes 8 bytes of index for each output, which takes longer."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bantamnet.kernels.library import LANES, pair, run
+from bantamnet.kernels.library import LANES, NUMBERS, pair, run
 
 
 def halves(
@@ -25,7 +25,7 @@ def takes(input: Tensor, *args: Any, **kwargs: Any) -> bool:
     """Whether this pooling, called as `torch.nn.functional.max_pool2d`, is of 2×2 pixels of 16 channels at least, on a CPU."""
     return (
         input.device.type == "cpu"
-        and input.dtype == torch.bfloat16
+        and input.dtype in NUMBERS
         and input.dim() == 4
         and len(input) > 0
         and input.shape[1] >= LANES
@@ -35,7 +35,7 @@ def takes(input: Tensor, *args: Any, **kwargs: Any) -> bool:
 
 
 def max_pool(input: Tensor, *_: Any, **__: Any) -> Tensor:
-    """(N, C, H, W) bf16 → (N, C, H // 2, W // 2), channels last: the largest of each 2×2 pixels."""
+    """(N, C, H, W) → (N, C, H // 2, W // 2), channels last: the largest of each 2×2 pixels."""
     out: Tensor = _MaxPool.apply(input)  # type: ignore[no-untyped-call]
     return out
 

@@ -7,7 +7,7 @@
  *
  * The points at which the polynomials are taken are 0, +-5/8, +-3/2 and infinity: they lose the least to rounding (winograd.py).
  *
- * Maps are bfloat16 [n][h][w][channels]; tiles are bfloat16 [36][plane / channels][channels], image after image and row after
+ * Maps are [n][h][w][channels]; tiles are [36][plane / channels][channels], image after image and row after
  * row, where `plane` may leave room behind the last one; filters are [out][9][in], in 36 points [36][out][in]. Sums are float.
  */
 #include "vectors.h"
@@ -65,7 +65,7 @@ static inline void gt(const vec *u, vec *o, int s) {
 }
 
 /* Filters w, float, to the 36 points: G w GT. */
-void filters_in(const float *w, bf16 *u, long out, long in) {
+void filters_in(const float *w, stored *u, long out, long in) {
     long plane = out * in;
 #pragma omp parallel for
     for (long k = 0; k < out; k++)
@@ -83,7 +83,7 @@ void filters_in(const float *w, bf16 *u, long out, long in) {
 }
 
 /* Gradients of the filters, float, from those in the 36 points: GT u G. */
-void filters_out(float *w, const bf16 *u, long out, long in) {
+void filters_out(float *w, const stored *u, long out, long in) {
     long plane = out * in;
 #pragma omp parallel for
     for (long k = 0; k < out; k++)
@@ -101,23 +101,23 @@ void filters_out(float *w, const bf16 *u, long out, long in) {
 }
 
 /* Zeros in the room behind the last tile, which is part of sums over tiles. */
-static inline void clear(bf16 *tiles, long used, long plane) {
+static inline void clear(stored *tiles, long used, long plane) {
     for (int i = 0; i < 36 && used < plane; i++) memset(tiles + i * plane + used, 0, (plane - used) * sizeof *tiles);
 }
 
 /* Maps x to tiles: BT d B. */
-void tiles_in(const bf16 *x, bf16 *v, long n, long h, long w, long channels, long plane) {
+void tiles_in(const stored *x, stored *v, long n, long h, long w, long channels, long plane) {
     long rows = (h + 3) / 4, cols = (w + 3) / 4;
 #pragma omp parallel for
     for (long r = 0; r < n * rows; r++)
         for (long s = 0; s < cols; s++) {
             long y0 = r % rows * 4 - 1, x0 = s * 4 - 1;
-            const bf16 *image = x + (r / rows) * h * w * channels;
-            bf16 *out = v + (r * cols + s) * channels;
+            const stored *image = x + (r / rows) * h * w * channels;
+            stored *out = v + (r * cols + s) * channels;
             for (long c = 0; c < channels; c += LANES) {
                 c = block(c, channels);
                 vec d[36], t[36];
-                const bf16 *from = image + (y0 * w + x0) * channels + c;
+                const stored *from = image + (y0 * w + x0) * channels + c;
                 if (y0 >= 0 && x0 >= 0 && y0 + 6 <= h && x0 + 6 <= w)
                     for (int i = 0; i < 6; i++)
                         for (int j = 0; j < 6; j++) d[6 * i + j] = load(from + i * w * channels + j * channels);
@@ -143,7 +143,7 @@ void tiles_in(const bf16 *x, bf16 *v, long n, long h, long w, long channels, lon
             for (long c = 0; c < channels && (c = block(c, channels), 1); c += LANES)
 
 /* AT m A of a tile, 16 channels: 4 x 4 values. */
-static inline void output(const bf16 *m, long plane, vec *o) {
+static inline void output(const stored *m, long plane, vec *o) {
     vec d[36], t[24];
     for (int i = 0; i < 36; i++) d[i] = load(m + i * plane), __builtin_prefetch(m + i * plane + AHEAD);
     for (int j = 0; j < 6; j++) at(d + j, t + j, 6);
@@ -155,7 +155,7 @@ static inline void output(const bf16 *m, long plane, vec *o) {
 }
 
 /* A g AT of a tile, 16 channels, of 4 x 4 values. */
-static inline void expand(const vec *g, bf16 *m, long plane) {
+static inline void expand(const vec *g, stored *m, long plane) {
     vec d[24], t[36];
     for (int i = 0; i < 4; i++) a_(g + 4 * i, d + 6 * i, 1);
     for (int j = 0; j < 6; j++) a_(d + j, t + j, 6);
@@ -163,9 +163,9 @@ static inline void expand(const vec *g, bf16 *m, long plane) {
 }
 
 /* Tiles to maps y: AT m A. */
-void tiles_out(bf16 *y, const bf16 *m, long n, long h, long w, long channels, long plane) {
+void tiles_out(stored *y, const stored *m, long n, long h, long w, long channels, long plane) {
     EVERY_TILE(4) {
-        bf16 *to = y + ((r / rows * h + y0) * w + x0) * channels;
+        stored *to = y + ((r / rows * h + y0) * w + x0) * channels;
         vec o[16];
         output(m + (r * cols + s) * channels + c, plane, o);
         for (int i = 0; i < 4 && y0 + i < h; i++)
@@ -174,7 +174,7 @@ void tiles_out(bf16 *y, const bf16 *m, long n, long h, long w, long channels, lo
 }
 
 /* The same, of which y holds the largest of each 2 x 2 pixels, and `which` the first of the four that is it; a NaN is largest. */
-void tiles_out_pooled(bf16 *y, uint8_t *which, const bf16 *m, long n, long h, long w, long channels, long plane) {
+void tiles_out_pooled(stored *y, uint8_t *which, const stored *m, long n, long h, long w, long channels, long plane) {
     EVERY_TILE(2) {
         vec o[16];
         output(m + (r * cols + s) * channels + c, plane, o);
@@ -197,9 +197,9 @@ void tiles_out_pooled(bf16 *y, uint8_t *which, const bf16 *m, long n, long h, lo
 }
 
 /* Gradients of maps y to tiles: A g AT. */
-void grads_in(const bf16 *g, bf16 *m, long n, long h, long w, long channels, long plane) {
+void grads_in(const stored *g, stored *m, long n, long h, long w, long channels, long plane) {
     EVERY_TILE(4) {
-        const bf16 *from = g + ((r / rows * h + y0) * w + x0) * channels;
+        const stored *from = g + ((r / rows * h + y0) * w + x0) * channels;
         vec d[16] = {{0}};
         for (int i = 0; i < 4 && y0 + i < h; i++)
             for (int j = 0; j < 4 && x0 + j < w; j++) d[4 * i + j] = load(from + (i * w + j) * channels + c);
@@ -209,7 +209,7 @@ void grads_in(const bf16 *g, bf16 *m, long n, long h, long w, long channels, lon
 }
 
 /* The same from gradients of pooled maps, each of which goes to the pixel that `which` says. */
-void grads_in_pooled(const bf16 *g, const uint8_t *which, bf16 *m, long n, long h, long w, long channels, long plane) {
+void grads_in_pooled(const stored *g, const uint8_t *which, stored *m, long n, long h, long w, long channels, long plane) {
     EVERY_TILE(2) {
         vec d[16] = {{0}};
         for (int i = 0; i < 2 && y0 + i < h / 2; i++)
@@ -224,7 +224,7 @@ void grads_in_pooled(const bf16 *g, const uint8_t *which, bf16 *m, long n, long 
 }
 
 /* Gradients in tiles to those of maps x: B v BT, tiles added where they share pixels. */
-void grads_out(bf16 *x, const bf16 *v, long n, long h, long w, long channels, long plane) {
+void grads_out(stored *x, const stored *v, long n, long h, long w, long channels, long plane) {
     long rows = (h + 3) / 4, cols = (w + 3) / 4, width = 4 * cols + 2;
 #pragma omp parallel for
     for (long k = 0; k < n; k++)
@@ -234,7 +234,7 @@ void grads_out(bf16 *x, const bf16 *v, long n, long h, long w, long channels, lo
             memset(sums, 0, sizeof sums);
             for (long r = 0; r < rows; r++) {
                 for (long s = 0; s < cols; s++) {
-                    const bf16 *in = v + ((k * rows + r) * cols + s) * channels + c;
+                    const stored *in = v + ((k * rows + r) * cols + s) * channels + c;
                     vec d[36], t[36];
                     for (int i = 0; i < 36; i++) d[i] = load(in + i * plane), __builtin_prefetch(in + i * plane + channels);
                     for (int i = 0; i < 6; i++) b_(d + 6 * i, t + 6 * i, 1);

@@ -1,4 +1,4 @@
-"""3×3 convolutions of bf16 maps on a CPU by Winograd's algorithm, with a fourth of the multiplications.
+"""3×3 convolutions on a CPU by Winograd's algorithm, with a fourth of the multiplications.
 
 Lavin and Gray 2015, arXiv 1509.09308.
 
@@ -6,7 +6,8 @@ A processor that multiplies matrices at its full rate in oneDNN's convolutions c
 4 × 4 pixels of output take 36 a pair of channels instead of 144, in the forward pass and for both gradients; `winograd.c` carries
 maps to and from the 36 points, PyTorch multiplies the matrices. What it costs is accuracy: rounding 36 numbers to bf16, not 16 of
 them, is amplified. With the textbook's points 0, ±1, ±2 outputs and gradients are 3% (of their root mean square) off, with those
-of `winograd.c` 1.3%; plain bf16 is 0.2% off. Training does not suffer from that (`results/speed-notes.md`).
+of `winograd.c` 1.3%; plain bf16 is 0.2% off. Training does not suffer from that (`results/speed-notes.md`). In float they are a
+millionth off, as any convolution is.
 """
 
 import functools
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bantamnet.kernels.library import run, same_3x3
+from bantamnet.kernels.library import computed_in, run, same_3x3
 from bantamnet.kernels.pooling import halves
 
 POINTS = 36
@@ -24,8 +25,9 @@ TILE = 4
 """Height and width of a tile's output."""
 LEAST_PRODUCTS = 11
 """Multiplications for each value that goes through a transform, below which transforms cost what they save."""
-SCRATCH = 8 * 1024**2
-"""Bytes of tiles, of inputs and outputs together, that are worked on at a time, so that they stay in the processor's cache."""
+SCRATCH = {torch.bfloat16: 8 * 1024**2, torch.float32: 32 * 1024**2}
+"""Bytes of tiles, of inputs and outputs together, that are worked on at a time: few, so that they stay in the processor's cache,
+but in float so many that multiplying them takes longer than fetching the filters, 9 MB from 256 to 256 channels."""
 
 
 def takes(input: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any) -> bool:
@@ -58,14 +60,14 @@ def _num_tiles(height: int, width: int) -> int:
 
 
 def convolution(input: Tensor, weight: Tensor, bias: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
-    """(N, in, H, W) float or bf16, (out, in, 3, 3) float → (N, out, H, W) bf16, channels last; padding 1, stride 1."""
-    out: Tensor = _Convolution.apply(input.bfloat16(), weight, False)  # type: ignore[no-untyped-call]
+    """(N, in, H, W), (out, in, 3, 3) float → (N, out, H, W), channels last; padding 1, stride 1. In autocast's type."""
+    out: Tensor = _Convolution.apply(input.to(computed_in(input)), weight, False)  # type: ignore[no-untyped-call]
     return out if bias is None else out + bias.to(out.dtype)[:, None, None]
 
 
 def pooled_convolution(input: Tensor, weight: Tensor) -> Tensor:
     """As `convolution`, then the largest of each 2×2 pixels: (N, out, H // 2, W // 2). The whole maps never come to memory."""
-    out: Tensor = _Convolution.apply(input.bfloat16(), weight, True)  # type: ignore[no-untyped-call]
+    out: Tensor = _Convolution.apply(input.to(computed_in(input)), weight, True)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -116,7 +118,7 @@ def _sums_over_tiles(products: Tensor, tiles: Tensor) -> Tensor:
 
 
 def _weight_grad(filters_grad: Tensor) -> Tensor:
-    """(36, out, in) bf16 → (out, in, 3, 3) float, channels last."""
+    """(36, out, in) → (out, in, 3, 3) float, channels last."""
     num_out, num_in = filters_grad.shape[1:]
     grad = torch.empty(num_out, num_in, 3, 3, memory_format=torch.channels_last)
     run("filters_out", (grad, filters_grad), (num_out, num_in))
@@ -132,7 +134,7 @@ def _parts(inputs: Tensor, num_out: int) -> Iterator[tuple[slice, Tensor, Tensor
     num, num_in, height, width = inputs.shape
     tiles_an_image = _num_tiles(height, width)
     values = num_in + num_out
-    size = min(num, max(1, SCRATCH // (POINTS * tiles_an_image * values * inputs.element_size())))
+    size = min(num, max(1, SCRATCH[inputs.dtype] // (POINTS * tiles_an_image * values * inputs.element_size())))
     scratch = inputs.new_empty(POINTS * (size * tiles_an_image + 1) * values)
     for start in range(0, num, size):
         part = slice(start, min(start + size, num))

@@ -14,6 +14,7 @@ from bantamnet.optim import muon
 from bantamnet.optim.lookahead import Lookahead
 from bantamnet.optim.own import load_state, make_own, save_state
 from bantamnet.optim.schedules import LearningRate
+from bantamnet.runtime import number_type
 
 
 def matches(group: Group, name: str, parameter: Tensor) -> bool:
@@ -54,7 +55,7 @@ def make_optimizer(group: AnyOptimizer, parameters: Sequence[Tensor], precision:
                 ns_steps=group.ns_steps,
                 scale=group.scale,
                 normalize_weights=group.normalize_weights,
-                dtype=torch.float32 if precision == "fp32" else torch.bfloat16,
+                dtype=number_type(precision),
             )
         case OwnGroup():
             return make_own(group, parts)

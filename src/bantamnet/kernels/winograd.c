@@ -5,96 +5,160 @@
  *
  *     y = AT [(G w GT) (.) (BT d B)] A,     the sum over input channels being 36 matrix products.
  *
- * The points at which the polynomials are taken are 0, +-5/8, +-3/2 and infinity: they lose the least to rounding (winograd.py).
+ * winograd_large.c makes of this file the kernels of F(8 x 8, 3 x 3), tiles of 10 x 10 pixels: 100 multiplications instead of 576.
  *
- * Maps are [n][h][w][channels]; tiles are [36][plane / channels][channels], image after image and row after
- * row, where `plane` may leave room behind the last one; filters are [out][9][in], in 36 points [36][out][in]. Sums are float.
+ * The points at which the polynomials are taken are 0, PAIRS of +-p and infinity; these p lose the least to rounding (winograd.py).
+ *
+ * Maps are [n][h][w][channels]; tiles are [POINTS][plane / channels][channels], image after image and row after row, where `plane`
+ * may leave room behind the last one; filters are [out][9][in], in their points [POINTS][out][in]. Sums are float.
  */
 #include "vectors.h"
 
+#ifdef LARGE
+#define PAIRS 4
+#define KERNEL(name) name##_large
+#else
+#define PAIRS 2
+#define KERNEL(name) name
+#endif
+#define TILE (2 * PAIRS)     /* height and width of a tile's output */
+#define SPAN (2 * PAIRS + 2) /* and of its input */
+#define POINTS (SPAN * SPAN)
 #define AHEAD 128 /* values before their turn, that tiles are fetched into the cache */
 
-static const float a = 0.625f, b = 1.5f;
-#define A2 (a * a)
-#define B2 (b * b)
+/* For each p its powers, the product of z - q^2 over the other points q by its coefficients, lowest first, and 1 / (2 p^2 times that
+ * at z = p^2); the product over all points. */
+#ifdef LARGE
+#define P0 0.375
+#define P1 0.8125
+#define P2 1.25
+#define P3 2.5
+#define Q0 (P0 * P0)
+#define Q1 (P1 * P1)
+#define Q2 (P2 * P2)
+#define Q3 (P3 * P3)
+#define TO_7(p) {1, p, p * p, p * p * p, p * p * p * p, p * p * p * p * p, p * p * p * p * p * p, p * p * p * p * p * p * p}
+#define OF_3(x, y, z) {-x * y * z, x * y + x * z + y * z, -x - y - z, 1}
+#define AT_3(p, x, y, z) (1 / (2 * p * (p - x) * (p - y) * (p - z)))
+static const float powers[PAIRS][TILE] = {TO_7(P0), TO_7(P1), TO_7(P2), TO_7(P3)};
+static const float others[PAIRS][PAIRS] = {OF_3(Q1, Q2, Q3), OF_3(Q0, Q2, Q3), OF_3(Q0, Q1, Q3), OF_3(Q0, Q1, Q2)};
+static const float scales[PAIRS] = {AT_3(Q0, Q1, Q2, Q3), AT_3(Q1, Q0, Q2, Q3), AT_3(Q2, Q0, Q1, Q3), AT_3(Q3, Q0, Q1, Q2)};
+static const float all[PAIRS + 1] = {Q0 * Q1 * Q2 * Q3, -Q0 * Q1 * Q2 - Q0 * Q1 * Q3 - Q0 * Q2 * Q3 - Q1 * Q2 * Q3,
+                                     Q0 * Q1 + Q0 * Q2 + Q0 * Q3 + Q1 * Q2 + Q1 * Q3 + Q2 * Q3, -Q0 - Q1 - Q2 - Q3, 1};
+#else
+#define P0 0.625
+#define P1 1.5
+#define Q0 (P0 * P0)
+#define Q1 (P1 * P1)
+static const float powers[PAIRS][TILE] = {{1, P0, Q0, Q0 * P0}, {1, P1, Q1, Q1 * P1}};
+static const float others[PAIRS][PAIRS] = {{-Q1, 1}, {-Q0, 1}};
+static const float scales[PAIRS] = {1 / (2 * Q0 * (Q0 - Q1)), 1 / (2 * Q1 * (Q1 - Q0))};
+static const float all[PAIRS + 1] = {Q0 * Q1, -Q0 - Q1, 1};
+#endif
 
-/* The matrices along one dimension; s is the stride of both arrays. */
-/* BT d, 6 values to 6 */
+#define EVERY(i, num) _Pragma("GCC unroll 16") for (int i = 0; i < num; i++)
+
+/* The matrices along one dimension; s is the stride of both arrays. At p and -p even powers are the same, odd ones of other sign. */
+/* BT d, SPAN values to SPAN */
 static inline void bt(const vec *d, vec *o, int s) {
-    vec e1 = d[4 * s] - B2 * d[2 * s], o1 = a * (d[3 * s] - B2 * d[s]), e2 = d[4 * s] - A2 * d[2 * s], o2 = b * (d[3 * s] - A2 * d[s]);
-    o[0] = A2 * B2 * d[0] - (A2 + B2) * d[2 * s] + d[4 * s];
-    o[s] = e1 + o1, o[2 * s] = e1 - o1, o[3 * s] = e2 + o2, o[4 * s] = e2 - o2;
-    o[5 * s] = A2 * B2 * d[s] - (A2 + B2) * d[3 * s] + d[5 * s];
+    vec first = d[2 * PAIRS * s], last = d[(2 * PAIRS + 1) * s];
+    EVERY(k, PAIRS) first += all[k] * d[2 * k * s], last += all[k] * d[(2 * k + 1) * s];
+    EVERY(i, PAIRS) {
+        vec even = d[2 * PAIRS * s], odd = d[(2 * PAIRS - 1) * s];
+        EVERY(k, PAIRS - 1) even += others[i][k] * d[(2 * k + 2) * s], odd += others[i][k] * d[(2 * k + 1) * s];
+        o[(2 * i + 1) * s] = even + powers[i][1] * odd, o[(2 * i + 2) * s] = even - powers[i][1] * odd;
+    }
+    o[0] = first, o[(SPAN - 1) * s] = last;
 }
 
-/* AT m, 6 to 4 */
-static inline void at(const vec *m, vec *o, int s) {
-    vec s1 = m[s] + m[2 * s], d1 = m[s] - m[2 * s], s2 = m[3 * s] + m[4 * s], d2 = m[3 * s] - m[4 * s];
-    o[0] = m[0] + s1 + s2, o[s] = a * d1 + b * d2, o[2 * s] = A2 * s1 + B2 * s2, o[3 * s] = A2 * a * d1 + B2 * b * d2 + m[5 * s];
-}
-
-/* A g, 4 to 6 */
-static inline void a_(const vec *g, vec *o, int s) {
-    vec e1 = g[0] + A2 * g[2 * s], o1 = a * g[s] + A2 * a * g[3 * s], e2 = g[0] + B2 * g[2 * s], o2 = b * g[s] + B2 * b * g[3 * s];
-    o[0] = g[0], o[5 * s] = g[3 * s];
-    o[s] = e1 + o1, o[2 * s] = e1 - o1, o[3 * s] = e2 + o2, o[4 * s] = e2 - o2;
-}
-
-/* B v, 6 to 6 */
+/* B v, SPAN to SPAN */
 static inline void b_(const vec *v, vec *o, int s) {
-    vec s1 = v[s] + v[2 * s], d1 = a * (v[s] - v[2 * s]), s2 = v[3 * s] + v[4 * s], d2 = b * (v[3 * s] - v[4 * s]);
-    vec v0 = v[0], v5 = v[5 * s];
-    o[0] = A2 * B2 * v0, o[5 * s] = v5;
-    o[s] = A2 * B2 * v5 - B2 * d1 - A2 * d2, o[2 * s] = -(A2 + B2) * v0 - B2 * s1 - A2 * s2;
-    o[3 * s] = d1 + d2 - (A2 + B2) * v5, o[4 * s] = v0 + s1 + s2;
+    vec first = v[0], last = v[(SPAN - 1) * s], sums[PAIRS], gaps[PAIRS];
+    EVERY(i, PAIRS) {
+        sums[i] = v[(2 * i + 1) * s] + v[(2 * i + 2) * s];
+        gaps[i] = powers[i][1] * (v[(2 * i + 1) * s] - v[(2 * i + 2) * s]);
+    }
+    EVERY(k, PAIRS + 1) {
+        vec even = all[k] * first, odd = all[k] * last;
+        EVERY(i, PAIRS) {
+            if (k > 0) even += others[i][k - 1] * sums[i];
+            if (k < PAIRS) odd += others[i][k] * gaps[i];
+        }
+        o[2 * k * s] = even, o[(2 * k + 1) * s] = odd;
+    }
 }
 
-/* G w, 3 to 6 */
+/* AT m, SPAN to TILE */
+static inline void at(const vec *m, vec *o, int s) {
+    vec first = m[0], last = m[(SPAN - 1) * s], sums[PAIRS], gaps[PAIRS];
+    EVERY(i, PAIRS) sums[i] = m[(2 * i + 1) * s] + m[(2 * i + 2) * s], gaps[i] = m[(2 * i + 1) * s] - m[(2 * i + 2) * s];
+    EVERY(k, PAIRS) {
+        vec even = k == 0 ? first : (vec){0}, odd = k == PAIRS - 1 ? last : (vec){0};
+        EVERY(i, PAIRS) even += powers[i][2 * k] * sums[i], odd += powers[i][2 * k + 1] * gaps[i];
+        o[2 * k * s] = even, o[(2 * k + 1) * s] = odd;
+    }
+}
+
+/* A g, TILE to SPAN */
+static inline void a_(const vec *g, vec *o, int s) {
+    EVERY(i, PAIRS) {
+        vec even = g[0], odd = powers[i][1] * g[s];
+        EVERY(k, PAIRS - 1) even += powers[i][2 * k + 2] * g[(2 * k + 2) * s], odd += powers[i][2 * k + 3] * g[(2 * k + 3) * s];
+        o[(2 * i + 1) * s] = even + odd, o[(2 * i + 2) * s] = even - odd;
+    }
+    o[0] = g[0], o[(SPAN - 1) * s] = g[(TILE - 1) * s];
+}
+
+/* G w, 3 to SPAN */
 static inline void g_(const vec *w, vec *o, int s) {
-    vec e1 = (w[0] + A2 * w[2 * s]) * (1 / (2 * A2 * (A2 - B2))), o1 = w[s] * (a / (2 * A2 * (A2 - B2)));
-    vec e2 = (w[0] + B2 * w[2 * s]) * (1 / (2 * B2 * (B2 - A2))), o2 = w[s] * (b / (2 * B2 * (B2 - A2)));
-    o[0] = w[0] * (1 / (A2 * B2)), o[5 * s] = w[2 * s];
-    o[s] = e1 + o1, o[2 * s] = e1 - o1, o[3 * s] = e2 + o2, o[4 * s] = e2 - o2;
+    EVERY(i, PAIRS) {
+        vec even = scales[i] * (w[0] + powers[i][2] * w[2 * s]), odd = (powers[i][1] * scales[i]) * w[s];
+        o[(2 * i + 1) * s] = even + odd, o[(2 * i + 2) * s] = even - odd;
+    }
+    o[0] = (1 / all[0]) * w[0], o[(SPAN - 1) * s] = w[2 * s];
 }
 
-/* GT u, 6 to 3 */
+/* GT u, SPAN to 3 */
 static inline void gt(const vec *u, vec *o, int s) {
-    vec s1 = (u[s] + u[2 * s]) * (1 / (2 * A2 * (A2 - B2))), d1 = (u[s] - u[2 * s]) * (a / (2 * A2 * (A2 - B2)));
-    vec s2 = (u[3 * s] + u[4 * s]) * (1 / (2 * B2 * (B2 - A2))), d2 = (u[3 * s] - u[4 * s]) * (b / (2 * B2 * (B2 - A2)));
-    o[0] = u[0] * (1 / (A2 * B2)) + s1 + s2, o[s] = d1 + d2, o[2 * s] = A2 * s1 + B2 * s2 + u[5 * s];
+    o[0] = (1 / all[0]) * u[0], o[s] = (vec){0}, o[2 * s] = u[(SPAN - 1) * s];
+    EVERY(i, PAIRS) {
+        vec sum = scales[i] * (u[(2 * i + 1) * s] + u[(2 * i + 2) * s]);
+        o[0] += sum, o[2 * s] += powers[i][2] * sum;
+        o[s] += (powers[i][1] * scales[i]) * (u[(2 * i + 1) * s] - u[(2 * i + 2) * s]);
+    }
 }
 
-/* Filters w, float, to the 36 points: G w GT. */
-void filters_in(const float *w, stored *u, long out, long in) {
+/* Filters w, float, to their points: G w GT. */
+void KERNEL(filters_in)(const float *w, stored *u, long out, long in) {
     long plane = out * in;
 #pragma omp parallel for
     for (long k = 0; k < out; k++)
         for (long c = 0; c < in; c += LANES) {
             c = block(c, in);
-            vec d[18], t[36];
+            vec d[3 * SPAN], t[POINTS];
             for (int i = 0; i < 3; i++) {
                 vec row[3];
                 for (int j = 0; j < 3; j++) row[j] = (vec)*(const floats *)(w + (k * 9 + 3 * i + j) * in + c);
-                g_(row, d + 6 * i, 1);
+                g_(row, d + SPAN * i, 1);
             }
-            for (int j = 0; j < 6; j++) g_(d + j, t + j, 6);
-            for (int i = 0; i < 36; i++) store(u + i * plane + k * in + c, t[i]);
+            for (int j = 0; j < SPAN; j++) g_(d + j, t + j, SPAN);
+            for (int i = 0; i < POINTS; i++) store(u + i * plane + k * in + c, t[i]);
         }
 }
 
-/* Gradients of the filters, float, from those in the 36 points: GT u G. */
-void filters_out(float *w, const stored *u, long out, long in) {
+/* Gradients of the filters, float, from those in their points: GT u G. */
+void KERNEL(filters_out)(float *w, const stored *u, long out, long in) {
     long plane = out * in;
 #pragma omp parallel for
     for (long k = 0; k < out; k++)
         for (long c = 0; c < in; c += LANES) {
             c = block(c, in);
-            vec d[36], t[18];
-            for (int i = 0; i < 36; i++) d[i] = load(u + i * plane + k * in + c);
-            for (int j = 0; j < 6; j++) gt(d + j, t + j, 6);
+            vec d[POINTS], t[3 * SPAN];
+            for (int i = 0; i < POINTS; i++) d[i] = load(u + i * plane + k * in + c);
+            for (int j = 0; j < SPAN; j++) gt(d + j, t + j, SPAN);
             for (int i = 0; i < 3; i++) {
-                vec row[6];
-                gt(t + 6 * i, row, 1);
+                vec row[3];
+                gt(t + SPAN * i, row, 1);
                 for (int j = 0; j < 3; j++) *(floats *)(w + (k * 9 + 3 * i + j) * in + c) = (floats)row[j];
             }
         }
@@ -102,89 +166,85 @@ void filters_out(float *w, const stored *u, long out, long in) {
 
 /* Zeros in the room behind the last tile, which is part of sums over tiles. */
 static inline void clear(stored *tiles, long used, long plane) {
-    for (int i = 0; i < 36 && used < plane; i++) memset(tiles + i * plane + used, 0, (plane - used) * sizeof *tiles);
+    for (int i = 0; i < POINTS && used < plane; i++) memset(tiles + i * plane + used, 0, (plane - used) * sizeof *tiles);
 }
 
 /* Maps x to tiles: BT d B. */
-void tiles_in(const stored *x, stored *v, long n, long h, long w, long channels, long plane) {
-    long rows = (h + 3) / 4, cols = (w + 3) / 4;
+void KERNEL(tiles_in)(const stored *x, stored *v, long n, long h, long w, long channels, long plane) {
+    long rows = (h + TILE - 1) / TILE, cols = (w + TILE - 1) / TILE;
 #pragma omp parallel for
     for (long r = 0; r < n * rows; r++)
         for (long s = 0; s < cols; s++) {
-            long y0 = r % rows * 4 - 1, x0 = s * 4 - 1;
+            long y0 = r % rows * TILE - 1, x0 = s * TILE - 1;
             const stored *image = x + (r / rows) * h * w * channels;
             stored *out = v + (r * cols + s) * channels;
             for (long c = 0; c < channels; c += LANES) {
                 c = block(c, channels);
-                vec d[36], t[36];
+                vec d[POINTS], t[POINTS];
                 const stored *from = image + (y0 * w + x0) * channels + c;
-                if (y0 >= 0 && x0 >= 0 && y0 + 6 <= h && x0 + 6 <= w)
-                    for (int i = 0; i < 6; i++)
-                        for (int j = 0; j < 6; j++) d[6 * i + j] = load(from + i * w * channels + j * channels);
+                if (y0 >= 0 && x0 >= 0 && y0 + SPAN <= h && x0 + SPAN <= w)
+                    for (int i = 0; i < SPAN; i++)
+                        for (int j = 0; j < SPAN; j++) d[SPAN * i + j] = load(from + i * w * channels + j * channels);
                 else
-                    for (int i = 0; i < 6; i++)
-                        for (int j = 0; j < 6; j++) {
+                    for (int i = 0; i < SPAN; i++)
+                        for (int j = 0; j < SPAN; j++) {
                             int in = y0 + i >= 0 && y0 + i < h && x0 + j >= 0 && x0 + j < w;
-                            d[6 * i + j] = in ? load(from + i * w * channels + j * channels) : (vec){0};
+                            d[SPAN * i + j] = in ? load(from + i * w * channels + j * channels) : (vec){0};
                         }
-                for (int i = 0; i < 6; i++) bt(d + 6 * i, t + 6 * i, 1);
-                for (int j = 0; j < 6; j++) bt(t + j, d + j, 6);
-                for (int i = 0; i < 36; i++) store(out + i * plane + c, d[i]), __builtin_prefetch(out + i * plane + c + AHEAD, 1);
+                for (int i = 0; i < SPAN; i++) bt(d + SPAN * i, t + SPAN * i, 1);
+                for (int j = 0; j < SPAN; j++) bt(t + j, d + j, SPAN);
+                for (int i = 0; i < POINTS; i++) store(out + i * plane + c, d[i]), __builtin_prefetch(out + i * plane + c + AHEAD, 1);
             }
         }
     clear(v, n * rows * cols * channels, plane);
 }
 
-/* For each tile, s of row r, and 16 of its channels, c the first; its output, `side` pixels high and wide, begins at y0, x0. */
+/* For each tile, s of row r, and LANES of its channels, c the first; its output, `side` pixels high and wide, begins at y0, x0. */
 #define EVERY_TILE(side)                                                               \
-    long rows = (h + 3) / 4, cols = (w + 3) / 4;                                       \
+    long rows = (h + TILE - 1) / TILE, cols = (w + TILE - 1) / TILE;                   \
     _Pragma("omp parallel for") for (long r = 0; r < n * rows; r++)                    \
         for (long s = 0, y0 = r % rows * side, x0 = 0; s < cols; s++, x0 += side)      \
             for (long c = 0; c < channels && (c = block(c, channels), 1); c += LANES)
 
-/* AT m A of a tile, 16 channels: 4 x 4 values. */
+/* AT m A of a tile, LANES channels: TILE x TILE values. */
 static inline void output(const stored *m, long plane, vec *o) {
-    vec d[36], t[24];
-    for (int i = 0; i < 36; i++) d[i] = load(m + i * plane), __builtin_prefetch(m + i * plane + AHEAD);
-    for (int j = 0; j < 6; j++) at(d + j, t + j, 6);
-    for (int i = 0; i < 4; i++) {
-        vec row[6];
-        at(t + 6 * i, row, 1);
-        for (int j = 0; j < 4; j++) o[4 * i + j] = row[j];
-    }
+    vec d[POINTS], t[TILE * SPAN];
+    for (int i = 0; i < POINTS; i++) d[i] = load(m + i * plane), __builtin_prefetch(m + i * plane + AHEAD);
+    for (int j = 0; j < SPAN; j++) at(d + j, t + j, SPAN);
+    for (int i = 0; i < TILE; i++) at(t + SPAN * i, o + TILE * i, 1);
 }
 
-/* A g AT of a tile, 16 channels, of 4 x 4 values. */
+/* A g AT of a tile, LANES channels, of TILE x TILE values. */
 static inline void expand(const vec *g, stored *m, long plane) {
-    vec d[24], t[36];
-    for (int i = 0; i < 4; i++) a_(g + 4 * i, d + 6 * i, 1);
-    for (int j = 0; j < 6; j++) a_(d + j, t + j, 6);
-    for (int i = 0; i < 36; i++) store(m + i * plane, t[i]), __builtin_prefetch(m + i * plane + AHEAD, 1);
+    vec d[TILE * SPAN], t[POINTS];
+    for (int i = 0; i < TILE; i++) a_(g + TILE * i, d + SPAN * i, 1);
+    for (int j = 0; j < SPAN; j++) a_(d + j, t + j, SPAN);
+    for (int i = 0; i < POINTS; i++) store(m + i * plane, t[i]), __builtin_prefetch(m + i * plane + AHEAD, 1);
 }
 
 /* Tiles to maps y: AT m A. */
-void tiles_out(stored *y, const stored *m, long n, long h, long w, long channels, long plane) {
-    EVERY_TILE(4) {
+void KERNEL(tiles_out)(stored *y, const stored *m, long n, long h, long w, long channels, long plane) {
+    EVERY_TILE(TILE) {
         stored *to = y + ((r / rows * h + y0) * w + x0) * channels;
-        vec o[16];
+        vec o[TILE * TILE];
         output(m + (r * cols + s) * channels + c, plane, o);
-        for (int i = 0; i < 4 && y0 + i < h; i++)
-            for (int j = 0; j < 4 && x0 + j < w; j++) store(to + (i * w + j) * channels + c, o[4 * i + j]);
+        for (int i = 0; i < TILE && y0 + i < h; i++)
+            for (int j = 0; j < TILE && x0 + j < w; j++) store(to + (i * w + j) * channels + c, o[TILE * i + j]);
     }
 }
 
 /* The same, of which y holds the largest of each 2 x 2 pixels, and `which` the first of the four that is it; a NaN is largest. */
-void tiles_out_pooled(stored *y, uint8_t *which, const stored *m, long n, long h, long w, long channels, long plane) {
-    EVERY_TILE(2) {
-        vec o[16];
+void KERNEL(tiles_out_pooled)(stored *y, uint8_t *which, const stored *m, long n, long h, long w, long channels, long plane) {
+    EVERY_TILE(PAIRS) {
+        vec o[TILE * TILE];
         output(m + (r * cols + s) * channels + c, plane, o);
-        for (int i = 0; i < 2 && y0 + i < h / 2; i++)
-            for (int j = 0; j < 2 && x0 + j < w / 2; j++) {
-                const vec *four = o + 8 * i + 2 * j;
+        for (int i = 0; i < PAIRS && y0 + i < h / 2; i++)
+            for (int j = 0; j < PAIRS && x0 + j < w / 2; j++) {
+                const vec *four = o + 2 * (TILE * i + j);
                 vec most = four[0];
                 ints place = {0};
                 for (int k = 1; k < 4; k++) {
-                    vec other = four[k / 2 * 4 + k % 2];
+                    vec other = four[k / 2 * TILE + k % 2];
                     ints larger = (other > most) | (other != other);
                     most = choose(larger, other, most);
                     place = (larger & k) | (~larger & place);
@@ -197,26 +257,26 @@ void tiles_out_pooled(stored *y, uint8_t *which, const stored *m, long n, long h
 }
 
 /* Gradients of maps y to tiles: A g AT. */
-void grads_in(const stored *g, stored *m, long n, long h, long w, long channels, long plane) {
-    EVERY_TILE(4) {
+void KERNEL(grads_in)(const stored *g, stored *m, long n, long h, long w, long channels, long plane) {
+    EVERY_TILE(TILE) {
         const stored *from = g + ((r / rows * h + y0) * w + x0) * channels;
-        vec d[16] = {{0}};
-        for (int i = 0; i < 4 && y0 + i < h; i++)
-            for (int j = 0; j < 4 && x0 + j < w; j++) d[4 * i + j] = load(from + (i * w + j) * channels + c);
+        vec d[TILE * TILE] = {{0}};
+        for (int i = 0; i < TILE && y0 + i < h; i++)
+            for (int j = 0; j < TILE && x0 + j < w; j++) d[TILE * i + j] = load(from + (i * w + j) * channels + c);
         expand(d, m + (r * cols + s) * channels + c, plane);
     }
     clear(m, n * rows * cols * channels, plane);
 }
 
 /* The same from gradients of pooled maps, each of which goes to the pixel that `which` says. */
-void grads_in_pooled(const stored *g, const uint8_t *which, stored *m, long n, long h, long w, long channels, long plane) {
-    EVERY_TILE(2) {
-        vec d[16] = {{0}};
-        for (int i = 0; i < 2 && y0 + i < h / 2; i++)
-            for (int j = 0; j < 2 && x0 + j < w / 2; j++) {
+void KERNEL(grads_in_pooled)(const stored *g, const uint8_t *which, stored *m, long n, long h, long w, long channels, long plane) {
+    EVERY_TILE(PAIRS) {
+        vec d[TILE * TILE] = {{0}};
+        for (int i = 0; i < PAIRS && y0 + i < h / 2; i++)
+            for (int j = 0; j < PAIRS && x0 + j < w / 2; j++) {
                 long at = ((r / rows * (h / 2) + y0 + i) * (w / 2) + x0 + j) * channels + c;
                 ints grad = (ints)load(g + at), place = __builtin_convertvector(*(const bytes *)(which + at), ints);
-                for (int k = 0; k < 4; k++) d[8 * i + 2 * j + k / 2 * 4 + k % 2] = (vec)(grad & (place == k));
+                for (int k = 0; k < 4; k++) d[2 * (TILE * i + j) + k / 2 * TILE + k % 2] = (vec)(grad & (place == k));
             }
         expand(d, m + (r * cols + s) * channels + c, plane);
     }
@@ -224,31 +284,31 @@ void grads_in_pooled(const stored *g, const uint8_t *which, stored *m, long n, l
 }
 
 /* Gradients in tiles to those of maps x: B v BT, tiles added where they share pixels. */
-void grads_out(stored *x, const stored *v, long n, long h, long w, long channels, long plane) {
-    long rows = (h + 3) / 4, cols = (w + 3) / 4, width = 4 * cols + 2;
+void KERNEL(grads_out)(stored *x, const stored *v, long n, long h, long w, long channels, long plane) {
+    long rows = (h + TILE - 1) / TILE, cols = (w + TILE - 1) / TILE, width = TILE * cols + 2;
 #pragma omp parallel for
     for (long k = 0; k < n; k++)
         for (long c = 0; c < channels; c += LANES) {
             c = block(c, channels);
-            vec sums[6 * width];
+            vec sums[SPAN * width];
             memset(sums, 0, sizeof sums);
             for (long r = 0; r < rows; r++) {
                 for (long s = 0; s < cols; s++) {
                     const stored *in = v + ((k * rows + r) * cols + s) * channels + c;
-                    vec d[36], t[36];
-                    for (int i = 0; i < 36; i++) d[i] = load(in + i * plane), __builtin_prefetch(in + i * plane + channels);
-                    for (int i = 0; i < 6; i++) b_(d + 6 * i, t + 6 * i, 1);
-                    for (int j = 0; j < 6; j++) b_(t + j, d + j, 6);
-                    for (int i = 0; i < 6; i++)
-                        for (int j = 0; j < 6; j++) sums[i * width + 4 * s + j] += d[6 * i + j];
+                    vec d[POINTS], t[POINTS];
+                    for (int i = 0; i < POINTS; i++) d[i] = load(in + i * plane), __builtin_prefetch(in + i * plane + channels);
+                    for (int i = 0; i < SPAN; i++) b_(d + SPAN * i, t + SPAN * i, 1);
+                    for (int j = 0; j < SPAN; j++) b_(t + j, d + j, SPAN);
+                    for (int i = 0; i < SPAN; i++)
+                        for (int j = 0; j < SPAN; j++) sums[i * width + TILE * s + j] += d[SPAN * i + j];
                 }
-                for (int i = 0; i < (r == rows - 1 ? 6 : 4); i++) {
-                    long y = 4 * r + i - 1;
+                for (int i = 0; i < (r == rows - 1 ? SPAN : TILE); i++) {
+                    long y = TILE * r + i - 1;
                     if (y < 0 || y >= h) continue;
                     for (int j = 0; j < w; j++) store(x + ((k * h + y) * w + j) * channels + c, sums[i * width + j + 1]);
                 }
-                memmove(sums, sums + 4 * width, 2 * width * sizeof(vec));
-                memset(sums + 2 * width, 0, 4 * width * sizeof(vec));
+                memmove(sums, sums + TILE * width, 2 * width * sizeof(vec));
+                memset(sums + 2 * width, 0, TILE * width * sizeof(vec));
             }
         }
 }

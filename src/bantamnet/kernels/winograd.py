@@ -7,7 +7,8 @@ A processor that multiplies matrices at its full rate in oneDNN's convolutions c
 maps to and from the 36 points, PyTorch multiplies the matrices. What it costs is accuracy: rounding 36 numbers to bf16, not 16 of
 them, is amplified. With the textbook's points 0, ±1, ±2 outputs and gradients are 3% (of their root mean square) off, with those
 of `winograd.c` 1.3%; plain bf16 is 0.2% off. Training does not suffer from that (`results/speed-notes.md`). In float they are a
-millionth off, as any convolution is.
+millionth off, as any convolution is; so there tiles may be of 8 × 8 pixels too, 100 multiplications instead of 576, which is a
+hundred-thousandth off, a hundredth of what plain bf16 is.
 """
 
 import functools
@@ -20,14 +21,15 @@ from torch import Tensor, nn
 from bantamnet.kernels.library import computed_in, run, same_3x3
 from bantamnet.kernels.pooling import halves
 
-POINTS = 36
-TILE = 4
-"""Height and width of a tile's output."""
+TILE, LARGE = 4, 8
+"""Heights and widths of a tile's output."""
+FILTERS = 50
+"""What fetching a filter takes, in multiplications with it."""
 LEAST_PRODUCTS = 11
 """Multiplications for each value that goes through a transform, below which transforms cost what they save."""
-SCRATCH = {torch.bfloat16: 8 * 1024**2, torch.float32: 32 * 1024**2}
+SCRATCH = {torch.bfloat16: 8 * 1024**2, torch.float32: 128 * 1024**2}
 """Bytes of tiles, of inputs and outputs together, that are worked on at a time: few, so that they stay in the processor's cache,
-but in float so many that multiplying them takes longer than fetching the filters, 9 MB from 256 to 256 channels."""
+but in float so many that fetching the filters, up to 26 MB from 256 to 256 channels, takes little beside multiplying by them."""
 
 
 def takes(input: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any) -> bool:
@@ -39,7 +41,7 @@ def takes(input: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any,
     return (
         same_3x3(input, weight, *args, **kwargs)
         and weight.shape[0] * weight.shape[1] >= LEAST_PRODUCTS * (weight.shape[0] + weight.shape[1])
-        and POINTS * _num_tiles(*input.shape[2:]) <= 6 * input.shape[2] * input.shape[3]
+        and _points(TILE) * _num_tiles(TILE, *input.shape[2:]) <= 6 * input.shape[2] * input.shape[3]
     )
 
 
@@ -54,9 +56,23 @@ def takes_pooled(images: Tensor, conv: nn.Conv2d, pool: nn.MaxPool2d) -> bool:
     )
 
 
-def _num_tiles(height: int, width: int) -> int:
+def _points(tile: int) -> int:
+    """Multiplications a pair of channels for a tile of this side."""
+    return (tile + 2) ** 2
+
+
+def _num_tiles(tile: int, height: int, width: int) -> int:
     """Tiles that cover maps of this size."""
-    return -(-height // TILE) * -(-width // TILE)
+    return -(-height // tile) * -(-width // tile)
+
+
+def _best_tile(images: Tensor) -> int:
+    """Side of the tiles that take the least time for images (N, C, H, W); large ones lose too much to rounding in bf16."""
+
+    def cost(tile: int) -> int:
+        return _points(tile) * (len(images) * _num_tiles(tile, *images.shape[2:]) + FILTERS)
+
+    return TILE if images.dtype == torch.bfloat16 else min(TILE, LARGE, key=cost)
 
 
 def convolution(input: Tensor, weight: Tensor, bias: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
@@ -75,12 +91,14 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor, pooled: bool) -> Tensor:
         images = images.contiguous(memory_format=torch.channels_last)
-        filters = torch.empty(POINTS, *weight.shape[:2], dtype=images.dtype)
-        run("filters_in", (weight.float().contiguous(memory_format=torch.channels_last), filters), weight.shape[:2])
+        ctx.tile = tile = _best_tile(images)
+        filters = torch.empty(_points(tile), *weight.shape[:2], dtype=images.dtype)
+        whole = weight.float().contiguous(memory_format=torch.channels_last)
+        run(_named("filters_in", filters), (whole, filters), weight.shape[:2])
         size = tuple(side // 2 if pooled else side for side in images.shape[2:])
         out = torch.empty(len(images), len(weight), *size, dtype=images.dtype, memory_format=torch.channels_last)
         which = torch.empty_like(out, dtype=torch.uint8) if pooled else None
-        for part, tiles, products in _parts(images, len(weight)):
+        for part, tiles, products in _parts(images, len(weight), tile):
             _map("tiles_in", images[part], tiles)
             torch.bmm(tiles, filters.transpose(1, 2), out=products)
             if which is None:
@@ -96,7 +114,7 @@ class _Convolution(torch.autograd.Function):
         grad = grad.to(images.dtype).contiguous(memory_format=torch.channels_last)
         images_grad = torch.empty_like(images) if ctx.needs_input_grad[0] else None
         weight_grads: list[Tensor] = []
-        for part, tiles, products in _parts(images, grad.shape[1]):
+        for part, tiles, products in _parts(images, grad.shape[1], ctx.tile):
             if which is None:
                 _map("grads_in", grad[part], products)
             else:
@@ -111,45 +129,50 @@ class _Convolution(torch.autograd.Function):
 
 
 def _sums_over_tiles(products: Tensor, tiles: Tensor) -> Tensor:
-    """(36, tiles, out), (36, tiles, in) → (36, out, in); oneDNN multiplies fast where the last dimension is 64 or more."""
+    """(points, tiles, out), (points, tiles, in) → (points, out, in); oneDNN is fast where the last dimension is 64 or more."""
     if tiles.shape[2] < 64 <= products.shape[2]:
         return torch.bmm(tiles.transpose(1, 2), products).transpose(1, 2).contiguous()
     return torch.bmm(products.transpose(1, 2), tiles)
 
 
 def _weight_grad(filters_grad: Tensor) -> Tensor:
-    """(36, out, in) → (out, in, 3, 3) float, channels last."""
+    """(points, out, in) → (out, in, 3, 3) float, channels last."""
     num_out, num_in = filters_grad.shape[1:]
     grad = torch.empty(num_out, num_in, 3, 3, memory_format=torch.channels_last)
-    run("filters_out", (grad, filters_grad), (num_out, num_in))
+    run(_named("filters_out", filters_grad), (grad, filters_grad), (num_out, num_in))
     return grad
 
 
-def _parts(inputs: Tensor, num_out: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Images to work on together, with room for their tiles (36, tiles, in) and (36, tiles, out).
+def _named(name: str, tiles: Tensor) -> str:
+    """The kernel of this name that knows these tiles, (points, …)."""
+    return f"{name}_large" if len(tiles) == _points(LARGE) else name
 
-    The number of tiles is made odd: were a point's tiles a multiple of 4 KB, those of all 36 points would contend for the same
+
+def _parts(inputs: Tensor, num_out: int, tile: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Images to work on together, with room for their tiles (points, tiles, in) and (points, tiles, out).
+
+    The number of tiles is made odd: were a point's tiles a multiple of 4 KB, those of all points would contend for the same
     few lines of the cache, which takes twice the time.
     """
     num, num_in, height, width = inputs.shape
-    tiles_an_image = _num_tiles(height, width)
+    points, tiles_an_image = _points(tile), _num_tiles(tile, height, width)
     values = num_in + num_out
-    size = min(num, max(1, SCRATCH[inputs.dtype] // (POINTS * tiles_an_image * values * inputs.element_size())))
-    scratch = inputs.new_empty(POINTS * (size * tiles_an_image + 1) * values)
+    size = min(num, max(1, SCRATCH[inputs.dtype] // (points * tiles_an_image * values * inputs.element_size())))
+    scratch = inputs.new_empty(points * (size * tiles_an_image + 1) * values)
     for start in range(0, num, size):
         part = slice(start, min(start + size, num))
         if start == 0 or part.stop - start < size:
             tiles = (part.stop - start) * tiles_an_image | 1
-            of_inputs, of_outputs = scratch[: POINTS * tiles * values].split([POINTS * tiles * num_in, POINTS * tiles * num_out])
-            rooms = of_inputs.view(POINTS, tiles, num_in), of_outputs.view(POINTS, tiles, num_out)
+            of_inputs, of_outputs = scratch[: points * tiles * values].split([points * tiles * num_in, points * tiles * num_out])
+            rooms = of_inputs.view(points, tiles, num_in), of_outputs.view(points, tiles, num_out)
         yield part, *rooms
 
 
 def _map(name: str, maps: Tensor, tiles: Tensor, which: Tensor | None = None, whole: Sequence[int] = ()) -> None:
-    """One of the kernels between maps (N, C, H, W), channels last, and their tiles (36, tiles, C).
+    """One of the kernels between maps (N, C, H, W), channels last, and their tiles (points, tiles, C).
 
     For pooled maps `which` (N, C, H, W) uint8 goes with them, and `whole` is the height and width that they had.
     """
     num, channels = maps.shape[:2]
     tensors = (maps, tiles) if which is None else (maps, which, tiles)
-    run(name, tensors, (num, *(whole or maps.shape[2:]), channels, tiles[0].numel()))
+    run(_named(name, tiles), tensors, (num, *(whole or maps.shape[2:]), channels, tiles[0].numel()))

@@ -1,0 +1,3 @@
+/* The kernels of winograd.c for tiles of 8 x 8. */
+#define LARGE
+#include "winograd.c"

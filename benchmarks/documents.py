@@ -5,6 +5,7 @@ python benchmarks/documents.py         # writes; the tests check that nothing wo
 
 import json
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,23 @@ def accuracy_and_speed(measured: dict[str, Any]) -> str:
     """Test accuracy over seeds, and the images/s of the median epoch of runs that had every core."""
     runs = measured["runs"]
     accuracy = percents([run["figures"]["test"]["accuracy"] for run in runs])
-    alone = [run for run in runs if run["environment"]["threads"] == run["environment"]["cpu_cores"]]
+    alone = [run for run in runs if has_every_core(run)]
     if not alone:
         return accuracy
-    speed = statistics.median(line["images_per_second"] for run in alone for line in run["curve"])
-    return f"{accuracy}, {speed:,.0f} images/s on {runs[0]['environment']['cpu_cores']} CPU cores"
+    speed = each_precision(
+        alone, lambda some: statistics.median(line["images_per_second"] for run in some for line in run["curve"])
+    )
+    return f"{accuracy}, {speed} images/s on {runs[0]['environment']['cpu_cores']} CPU cores"
+
+
+def each_precision(runs: list[dict[str, Any]], value: Callable[[list[dict[str, Any]]], float], unit: str = "") -> str:
+    """A number of runs; where they were computed in several precisions, and so on several machines, one of each."""
+    alike: dict[str, list[dict[str, Any]]] = {}
+    for run in runs:
+        alike.setdefault(run["environment"]["precision"], []).append(run)
+    if len(alike) == 1:
+        return f"{value(runs):,.0f}{unit}"
+    return ", ".join(f"{value(some):,.0f}{unit} ({precision})" for precision, some in alike.items())
 
 
 def recipes_table() -> str:
@@ -135,12 +148,18 @@ def measured_facts() -> dict[str, Any]:
 def machine(environment: dict[str, Any]) -> str:
     """Where something was measured."""
     on_cpu = environment["device_type"] == "cpu"
-    return f"{environment['cpu_cores']} cores of an {environment['device']}" if on_cpu else environment["device"]
+    name = f"{environment['cpu_cores']} cores of an {environment['device']}" if on_cpu else environment["device"]
+    return f"{name}, {environment['precision']}"
+
+
+def has_every_core(run: dict[str, Any]) -> bool:
+    """Whether a run's speed is the machine's."""
+    return bool(run["environment"]["threads"] == run["environment"]["cpu_cores"])
 
 
 def has_whole_machine(run: dict[str, Any]) -> bool:
     """Whether a run's time counts: made in one go with every core."""
-    return run["wait_seconds"] is not None and run["environment"]["threads"] == run["environment"]["cpu_cores"]
+    return run["wait_seconds"] is not None and has_every_core(run)
 
 
 def speed_recipes() -> str:
@@ -161,7 +180,9 @@ def speed_recipes() -> str:
         spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
         cells = [
             percents([run["figures"]["test"]["accuracy"] for run in runs]),
-            f"{statistics.mean(run['wait_seconds'] for run in timed):,.0f} s" if timed else "not measured",
+            each_precision(timed, lambda some: statistics.mean(run["wait_seconds"] for run in some), " s")
+            if timed
+            else "not measured",
             f"{statistics.mean(ratios):.2f}{spread}" if ratios else "",
         ]
         rows.append([f"`{name}`", f"{runs[0]['parameters']:,}", *cells, machine(runs[0]["environment"])])

@@ -315,6 +315,10 @@ def test_a_machine_without_a_compiler_computes_plainly(plain: str, monkeypatch: 
     library.library.cache_clear()
     library.missing.cache_clear()
     assert kernels.missing() is None
+    if plain == "bf16":
+        monkeypatch.setattr(runtime, "has_bf16", lambda device: False)
+        assert runtime.recorded_precision(faster, CPU) == runtime.recorded_precision("bf16", CPU) == "fp32-winograd"
+        monkeypatch.setattr(runtime, "has_bf16", lambda device: True)
     assert runtime.recorded_precision(faster, CPU) == faster
     assert runtime.recorded_precision(faster, torch.device("cuda")) == plain
 

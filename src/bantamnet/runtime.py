@@ -59,10 +59,15 @@ def pick_precision(name: str, device: torch.device, compiled: bool = False) -> s
         raise UserError(f"precision: {name} {reason}; use precision={plain}" + (", or compile=none" if compiled else ""))
     if name != "auto":
         return name
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    plain = "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
+    plain = "bf16" if has_bf16(device) else "fp32"
     return plain if no_winograd(plain, device, compiled) else plain + WINOGRAD
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether there are instructions for it; emulated it takes many times as long as fp32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def no_winograd(plain: str, device: torch.device, compiled: bool = False) -> str | None:
@@ -78,6 +83,8 @@ def no_winograd(plain: str, device: torch.device, compiled: bool = False) -> str
 def recorded_precision(name: str, device: torch.device) -> str:
     """The precision that figures were taken in, or the nearest that this device has, for taking them again."""
     plain = name.removesuffix(WINOGRAD)
+    if plain == "bf16" and not has_bf16(device):
+        return pick_precision("auto", device)
     return plain if name != plain and no_winograd(plain, device) else pick_precision(name, device)
 
 

@@ -9,9 +9,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# What is measured, the recipe, for `seeds` how many, and a key that is set.
 items=(
     "seeds speed94 10"
+    "seeds speed94 10 compile=reduce-overhead"
     "seeds speed96 10"
+    "seeds speed96 10 compile=reduce-overhead"
     "seeds airbench94 10"
     "seeds speed95 10"
     "loop resnet-variant"
@@ -51,17 +54,17 @@ mkdir -p "$runs"
 bantamnet() { timeout --signal=TERM --kill-after=30 $((end - SECONDS)) "$python" -m bantamnet "$@"; }
 
 for item in "${items[@]}"; do
-    read -r kind recipe num <<< "$item"
-    name=$kind-$recipe
+    read -r kind recipe num key <<< "$item"
+    name=$kind-$recipe${key:+-${key#*=}}
     [ ! -e "$out/$name.json" ] || continue
     [ $((end - SECONDS)) -gt 20 ] || { echo "time is up before $name"; exit 0; }
     echo "== $name"
     case $kind in
     seeds)
-        bantamnet train "$recipe" --seeds "$num" --out "$runs/$recipe" "${training[@]}" ||
+        bantamnet train "$recipe" --seeds "$num" --out "$runs/$name" ${key:+--set "$key"} "${training[@]}" ||
             { echo "$name is not finished; repeat the command to go on"; exit 0; }
-        "$python" benchmarks/collect.py "$recipe in full, $num seed(s)" "$runs/$name.json" "$runs/$recipe"/seed-*
-        cp "$runs/$recipe/seed-0/best.safetensors" "$out/$name.safetensors"
+        "$python" benchmarks/collect.py "$recipe in full, $num seed(s)${key:+, $key}" "$runs/$name.json" "$runs/$name"/seed-*
+        cp "$runs/$name/seed-0/best.safetensors" "$out/$name.safetensors"
         ;;
     loop)
         bantamnet bench loop "$recipe" --json "${timing[@]}" > "$runs/$name.json" ||

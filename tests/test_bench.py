@@ -191,7 +191,11 @@ def test_pictures_are_normalised_as_images_are() -> None:
 @pytest.mark.slow
 def test_the_gpu_script_goes_on_where_it_stopped_and_leaves_results(tmp_path: Path) -> None:
     root = Path(__file__).parent.parent
-    environment = {**os.environ, "ITEMS": "seeds quickstart 2\nloop quickstart", "PYTHON": sys.executable}
+    environment = {
+        **os.environ,
+        "ITEMS": "seeds quickstart 2\nseeds quickstart 1 optim.lr=0.05\nloop quickstart",
+        "PYTHON": sys.executable,
+    }
 
     def run(seconds: int) -> str:
         command = ["bash", str(root / "benchmarks" / "gpu.sh"), "--dry-run", str(tmp_path / "out"), str(seconds)]
@@ -203,5 +207,7 @@ def test_the_gpu_script_goes_on_where_it_stopped_and_leaves_results(tmp_path: Pa
     assert run(250) == "everything in the list is measured" == run(60)
     trained = json.loads((tmp_path / "out" / "seeds-quickstart.json").read_text())
     assert [each["seed"] for each in trained["runs"]] == [0, 1] and all(each["figures"]["test"] for each in trained["runs"])
+    other = json.loads((tmp_path / "out" / "seeds-quickstart-0.05.json").read_text())
+    assert "optim.lr=0.05" in other["what"] and len(other["runs"]) == 1 and "optim.lr=0.05" in other["runs"][0]["command"]
     assert json.loads((tmp_path / "out" / "loop-quickstart.json").read_text())["ratio"]["standard"]["median"] > 0
     assert load_model(tmp_path / "out" / "seeds-quickstart.safetensors")[1].label == "clean"

@@ -27,7 +27,7 @@ FILTERS = 50
 """What fetching a filter takes, in multiplications with it."""
 LEAST_PRODUCTS = 11
 """Multiplications for each value that goes through a transform, below which transforms cost what they save."""
-SCRATCH = {torch.bfloat16: 8 * 1024**2, torch.float32: 128 * 1024**2}
+SCRATCH = {torch.bfloat16: 8 * 1024**2, torch.float32: 64 * 1024**2}
 """Bytes of tiles, of inputs and outputs together, that are worked on at a time: few, so that they stay in the processor's cache,
 but in float so many that fetching the filters, up to 26 MB from 256 to 256 channels, takes little beside multiplying by them."""
 
@@ -92,9 +92,7 @@ class _Convolution(torch.autograd.Function):
     def forward(ctx: Any, images: Tensor, weight: Tensor, pooled: bool) -> Tensor:
         images = images.contiguous(memory_format=torch.channels_last)
         ctx.tile = tile = _best_tile(images)
-        filters = torch.empty(_points(tile), *weight.shape[:2], dtype=images.dtype)
-        whole = weight.float().contiguous(memory_format=torch.channels_last)
-        run(_named("filters_in", filters), (whole, filters), weight.shape[:2])
+        filters = _filters(weight, tile, images.dtype)
         size = tuple(side // 2 if pooled else side for side in images.shape[2:])
         out = torch.empty(len(images), len(weight), *size, dtype=images.dtype, memory_format=torch.channels_last)
         which = torch.empty_like(out, dtype=torch.uint8) if pooled else None
@@ -105,14 +103,16 @@ class _Convolution(torch.autograd.Function):
                 _map("tiles_out", out[part], products)
             else:
                 _map("tiles_out_pooled", out[part], products, which[part], images.shape[2:])
-        ctx.save_for_backward(images, filters, which)
+        ctx.save_for_backward(images, weight, which)  # filters in their points are up to 11 times as large: they are made again
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        images, filters, which = ctx.saved_tensors
+        images, weight, which = ctx.saved_tensors
         grad = grad.to(images.dtype).contiguous(memory_format=torch.channels_last)
-        images_grad = torch.empty_like(images) if ctx.needs_input_grad[0] else None
+        images_grad, filters = None, None
+        if ctx.needs_input_grad[0]:
+            images_grad, filters = torch.empty_like(images), _filters(weight, ctx.tile, images.dtype)
         weight_grads: list[Tensor] = []
         for part, tiles, products in _parts(images, grad.shape[1], ctx.tile):
             if which is None:
@@ -122,10 +122,17 @@ class _Convolution(torch.autograd.Function):
             if ctx.needs_input_grad[1]:
                 _map("tiles_in", images[part], tiles)
                 weight_grads.append(_weight_grad(_sums_over_tiles(products, tiles)))
-            if images_grad is not None:
+            if images_grad is not None and filters is not None:
                 torch.bmm(products, filters, out=tiles)
                 _map("grads_out", images_grad[part], tiles)
         return images_grad, functools.reduce(Tensor.add_, weight_grads) if weight_grads else None, None
+
+
+def _filters(weight: Tensor, tile: int, dtype: torch.dtype) -> Tensor:
+    """(out, in, 3, 3) → (points, out, in) of a type."""
+    filters = torch.empty(_points(tile), *weight.shape[:2], dtype=dtype)
+    run(_named("filters_in", filters), (weight.float().contiguous(memory_format=torch.channels_last), filters), weight.shape[:2])
+    return filters
 
 
 def _sums_over_tiles(products: Tensor, tiles: Tensor) -> Tensor:

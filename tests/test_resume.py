@@ -49,6 +49,19 @@ def test_a_checkpoint_every_few_steps_changes_nothing(whole: Path, tmp_path: Pat
     assert_same_run(whole, run.path)
 
 
+def test_checkpoints_are_an_interval_apart_but_for_the_last_and_one_of_a_stop(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run"
+    with stopping_after(monkeypatch, 2 * STEPS_PER_EPOCH + 2), pytest.raises(Stopped):
+        train.train(tiny(*SETS, "checkpoint={min_interval: 1h, keep: 9}"), path)
+    stopped = [f"step-{2 * STEPS_PER_EPOCH}.safetensors"]  # it is asked after each step and each epoch
+    assert [each.name for each in list_checkpoints(path / "checkpoints")] == stopped
+    train.resume(path)
+    assert [each.name for each in list_checkpoints(path / "checkpoints")] == [*stopped, "step-21.safetensors"]
+    assert_same_run(whole, path)
+
+
 def test_a_damaged_checkpoint_is_passed_over(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "run"
     with stopping_after(monkeypatch, 17), pytest.raises(Stopped):

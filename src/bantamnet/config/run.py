@@ -4,12 +4,12 @@ import math
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from bantamnet.config.averaging import EarlyStop, Ema, Sam, Swa
 from bantamnet.config.claims import Claims
 from bantamnet.config.data import Data
-from bantamnet.config.ending import Duration, Refit
+from bantamnet.config.ending import Duration, Refit, parse_duration
 from bantamnet.config.own import AnyModel, AnyOptimizer, Used
 from bantamnet.config.resizing import Smaller
 from bantamnet.config.section import Section
@@ -24,6 +24,8 @@ class Checkpointing(Section):
 
     every_steps: Annotated[int, Field(gt=0)] | None = None
     """Also write every so many steps; null writes at the end of each epoch only."""
+    min_interval: Annotated[float, BeforeValidator(parse_duration), Field(ge=0)] = 0.0
+    """Seconds (`10s`, `1m`) after which the end of an epoch writes again; a stop, and the end of the last epoch, always do."""
     keep: Annotated[int, Field(gt=0)] = 2
     """Checkpoints that stay."""
 

@@ -37,11 +37,14 @@ def fit(setup: Setup, state: State, net: nn.Module, run: RunDirectory, progress:
     can_freeze = ranks.size == 1 and not (config.sam or config.clip_norm) and config.compile == "none"
     clock = Clock(state, device)
     unchecked: list[Tensor] = []
+    saved_at = time.perf_counter()
 
     def checkpoint() -> None:
+        nonlocal saved_at
         check_finite(unchecked, state.step)
         clock.update()
         save_checkpoint(run.checkpoints, setup, state)
+        saved_at = time.perf_counter()
 
     while state.epochs_done < pace.num_epochs(setup.steps_per_epoch) and not state.early_stop.over:
         epoch = state.epochs_done
@@ -99,13 +102,15 @@ def fit(setup: Setup, state: State, net: nn.Module, run: RunDirectory, progress:
         if ranks.main:
             append_line(run.metrics, line)
             track(line)
-        checkpoint()
+        recent = time.perf_counter() - saved_at < config.checkpoint.min_interval and ranks.size == 1  # clocks of ranks differ
+        over = state.early_stop.over or state.epochs_done >= pace.num_epochs(setup.steps_per_epoch)
+        if stop.requested(ranks) or over or not recent:
+            checkpoint()
         if chosen and ranks.main:
             write_model(setup, state, run, [])
         pace.go_on(clock.read)
         progress.epoch(line)
-        if stop.requested(ranks):
-            stop.leave()
+        stop.leave()
     clock.update()
 
 

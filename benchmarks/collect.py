@@ -36,8 +36,9 @@ def main() -> None:
     parser.add_argument("to", type=Path)
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--note", default="", help="what a reader of the figures must know")
+    parser.add_argument("--add", action="store_true", help="keep the runs that the file holds already")
     given = parser.parse_args()
-    gathered = []
+    gathered = json.loads(given.to.read_text())["runs"] if given.add else []
     for path in given.runs:
         run = RunDirectory.open(path)
         gathered.append({**(run.summary() or unfinished(run)), "curve": run.epochs()})

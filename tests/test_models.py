@@ -125,7 +125,7 @@ for precision in (torch.bfloat16, torch.float32):
             module(pixels).double().square().mean().backward()
         module.pixels = pixels
     for ours, theirs in ((conv.weight, twin.weight), (conv.bias, twin.bias), (conv.pixels, twin.pixels)):
-        assert (ours.grad - theirs.grad).abs().max() <= 0.02 * theirs.grad.abs().max()
+        assert (ours.grad - theirs.grad).abs().max() <= 0.03 * theirs.grad.abs().max()
 """
 
 

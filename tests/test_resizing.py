@@ -133,13 +133,14 @@ BIASES = f"{{match: '@norm-bias', name: sgd, lr: 0.1, momentum: 0.9, {LINEAR}}}"
 STEM = f"{{match: stem.0.weight, name: muon, lr: 0.1, normalize_weights: true, scale: none, {LINEAR}}}"
 
 
-@pytest.mark.parametrize(("early", "first_frozen", "tolerance"), [(BIASES, 7, 0.0), (STEM, 8, 1e-6)], ids=["sgd", "muon"])
+@pytest.mark.parametrize(("early", "first_frozen", "tolerance"), [(BIASES, 7, 0.0), (STEM, 8, 1e-4)], ids=["sgd", "muon"])
 def test_freezing_changes_nothing_but_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early: str, first_frozen: int, tolerance: float
 ) -> None:
     """A group that ends after the first of three epochs, beside the same without freezing.
 
-    Muon scales its weights once more without moving them; scaled again, as without freezing, they change by their rounding.
+    Muon scales its weights once more without moving them; scaled again, as without freezing, they change by their rounding, and
+    AdamW makes more of it.
     """
     sets = (f"optim=[{early}, {{name: adamw, lr: 0.001, lookahead: {{k: 3}}}}]", *SETS)
     trained: list[int] = []

@@ -25,6 +25,7 @@ from bantamnet.models.resnet import count_parameters
 from bantamnet.models.summary import summarize, weight_class
 from bantamnet.runs.directory import RunDirectory, free_directory
 from bantamnet.runs.own import keep_copies, use_copies, with_files
+from bantamnet.runs.tensorfile import digest
 from bantamnet.runtime import (
     command_line,
     environment,
@@ -238,7 +239,7 @@ def finish(setup: Setup, state: State, run: RunDirectory, compile_seconds: float
     """
     config, began = setup.config, time.perf_counter()
     net = chosen_net(state)
-    weights_digest = write_model(setup, state, run, []) if setup.ranks.main else ""
+    weights_digest = digest(state.best_weights) if setup.ranks.main else ""
     scored = {}
     for name in ("val", "test"):
         if name not in setup.splits or (name == "val" and config.data.val.source == "test"):

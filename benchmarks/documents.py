@@ -185,7 +185,8 @@ def speed_recipes() -> str:
             else "not measured",
             f"{statistics.mean(ratios):.2f}{spread}" if ratios else "",
         ]
-        rows.append([f"`{name}`", f"{runs[0]['parameters']:,}", *cells, machine(runs[0]["environment"])])
+        where = "; ".join(dict.fromkeys(machine(run["environment"]) for run in runs))
+        rows.append([f"`{name}`", f"{runs[0]['parameters']:,}", *cells, where])
     return table(["recipe", "parameters", "test accuracy", "time", "of airbench94's", "on"], rows) if rows else ""
 
 

@@ -56,13 +56,13 @@ def test_only_convolutions_that_the_kernels_know_are_taken(monkeypatch: pytest.M
 
     monkeypatch.setitem(kernels.INSTEAD, torch.conv2d, [(winograd.takes, counting)])
     for name, conv in LEFT.items():
-        images = torch.randn(2, conv.in_channels, 9, 9)
+        images = torch.randn(2, conv.in_channels, 16, 16)
         with runtime.autocast(CPU, "bf16"):
             expected = conv(images)
         with runtime.autocast(CPU, "bf16-winograd"):
             assert torch.equal(conv(images), expected), name
     assert not taken
-    images = torch.randn(2, 32, 9, 9)
+    images = torch.randn(2, 32, 16, 16)
     for precision in ("fp32", "bf16"):
         with runtime.autocast(CPU, precision):
             TAKEN(images)
@@ -73,14 +73,19 @@ def test_only_convolutions_that_the_kernels_know_are_taken(monkeypatch: pytest.M
         assert TAKEN(images).dtype == torch.float16
     assert not taken
     with runtime.autocast(CPU, "bf16-winograd"):
-        assert TAKEN(images).shape == (2, 32, 9, 9) and len(taken) == 1
+        assert TAKEN(images).shape == (2, 32, 16, 16) and len(taken) == 1
         TAKEN(images[:, ::1, ::2, ::2])
-        assert TAKEN(images[:0]).shape == (0, 32, 9, 9) and TAKEN(images[0]).shape == (32, 9, 9)
-        assert TAKEN(images[:, :, :2, :2]).shape == (2, 32, 2, 2) and TAKEN(images[:, :, :1]).shape == (2, 32, 1, 9)
+        assert TAKEN(images[:0]).shape == (0, 32, 16, 16) and TAKEN(images[0]).shape == (32, 16, 16)
+        assert TAKEN(images[:, :, :2, :2]).shape == (2, 32, 2, 2) and TAKEN(images[:, :, :1]).shape == (2, 32, 1, 16)
         F.conv2d(images, TAKEN.weight, padding="same")
         TAKEN.to("meta")(images.to("meta"))
         TAKEN.to_empty(device="cpu")
     assert len(taken) == 2
+    strided, wide = LEFT["stride"], nn.Conv2d(32, 32, 3, stride=(2, 1), padding=1)
+    for conv, num_taken in ((strided, 0), (nn.Conv2d(128, 128, 3, stride=2, padding=1), 1), (wide, 1)):
+        with runtime.autocast(CPU, "fp32-winograd"):
+            conv(torch.randn(2, conv.in_channels, 16, 16))
+        assert len(taken) == 2 + num_taken, "of stride 2 in float, where channels are many"
 
 
 @pytest.mark.parametrize("dtype", TYPES)

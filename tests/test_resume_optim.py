@@ -24,7 +24,7 @@ EARLY = ("epochs=9", "early_stop={patience: 2, min_delta: 0.9}")
     [
         (f"optim={MUON}", "ema=null", "swa={start: 0.34}", "select=last"),
         ("sam={rho: 0.1}", "clip_norm=1.0", "ema={decay: 0.9, buffers: average, warmup: false}"),
-        ("sam={rho: 1.0, adaptive: true}", "precision=bf16", *EARLY, "optim.lookahead={k: 4}", "optim.schedule=one-cycle"),
+        ("sam={rho: 1.0, adaptive: true}", *EARLY, "optim.lookahead={k: 4}", "optim.schedule=one-cycle"),
     ],
     ids=["muon, lookahead, swa", "sam, ema", "asam, early stop"],
 )

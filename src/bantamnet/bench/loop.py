@@ -52,7 +52,7 @@ def bench_loop(
             for _ in range(warm_up[name]):
                 step()
             rate = images_per_second(step, device, seconds)
-            settle()
+            settle(load)
             return rate
 
         return measure

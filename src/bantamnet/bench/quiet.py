@@ -24,8 +24,8 @@ def refuse_busy(even_if_busy: bool) -> float | None:
     return load
 
 
-def settle(seconds: float = 10.0) -> None:
-    """Wait until workers that were used have filled their queues and sleep, at most so long."""
+def settle(others: float | None, seconds: float = 10.0) -> None:
+    """Wait until workers that were used have filled their queues and sleep, at most so long; others keep so many cores busy."""
     began = time.monotonic()
-    while time.monotonic() - began < seconds and (busy_cores(0.2) or 0.0) > SHARE:
+    while time.monotonic() - began < seconds and (busy_cores(0.2) or 0.0) > SHARE + (others or 0.0):
         pass

@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bantamnet.kernels.library import computed_in, same_3x3
+from bantamnet.kernels.library import computed_in, padded_3x3, pair
 
 SIDE = 2
 
 
-def takes(input: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any) -> bool:
+def takes(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, *args: Any, **kwargs: Any) -> bool:
     """Whether this convolution, with the arguments of `torch.conv2d`, is a "same" 3×3 one of maps of 2×2 pixels on a CPU."""
-    return same_3x3(input, weight, *args, **kwargs) and input.shape[2:] == (SIDE, SIDE)
+    return pair(stride) == (1, 1) and padded_3x3(input, weight, *args, **kwargs) and input.shape[2:] == (SIDE, SIDE)
 
 
 def convolution(input: Tensor, weight: Tensor, bias: Tensor | None = None, *_: Any, **__: Any) -> Tensor:

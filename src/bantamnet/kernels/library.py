@@ -112,8 +112,8 @@ def whole(maps: Tensor) -> bool:
     )
 
 
-def same_3x3(input: Tensor, weight: Tensor, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> bool:
-    """Whether this is a 3×3 convolution that leaves the size of maps as it is, of as many channels as the kernels take."""
+def padded_3x3(input: Tensor, weight: Tensor, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> bool:
+    """Whether this is a 3×3 convolution with padding 1 of any stride, of as many channels as the kernels take."""
     return (
         input.device.type == "cpu"
         and input.dtype in NUMBERS
@@ -123,7 +123,6 @@ def same_3x3(input: Tensor, weight: Tensor, stride: Any = 1, padding: Any = 0, d
         and weight.shape[2:] == (3, 3)
         and min(weight.shape[:2]) >= LANES
         and groups == 1
-        and pair(stride) == (1, 1)
         and pair(padding) == (1, 1)
         and pair(dilation) == (1, 1)
     )

@@ -6,24 +6,44 @@
  *     y = AT [(G w GT) (.) (BT d B)] A,     the sum over input channels being 36 matrix products.
  *
  * winograd_large.c makes of this file the kernels of F(8 x 8, 3 x 3), tiles of 10 x 10 pixels: 100 multiplications instead of 576.
+ * winograd_strided.c and winograd_strided_large.c make of it those of stride 2. Pixels of odd rows meet the filter's rows 0 and 2
+ * only, pixels of even rows its row 1; so with columns. That is a convolution of stride 1 by filters of 2 x 2, over maps of half
+ * the height and width with four times the channels: the four PHASES of a pixel. F(8 x 8, 2 x 2) takes 9 x 9 multiplications a phase.
  *
- * The points at which the polynomials are taken are 0, PAIRS of +-p and infinity; these p lose the least to rounding (winograd.py).
+ * The points at which the polynomials are taken are 0, PAIRS of +-p and, for stride 1, infinity; these p lose the least to rounding
+ * (winograd.py).
  *
  * Maps are [n][h][w][channels]; tiles are [POINTS][plane / channels][channels], image after image and row after row, where `plane`
- * may leave room behind the last one; filters are [out][9][in], in their points [POINTS][out][in]. Sums are float.
+ * may leave room behind the last one; those of inputs hold their channels once a phase. Filters are [out][9][in], in their points
+ * [POINTS][out][PHASES][in]. Sums are float.
  */
 #include "vectors.h"
 
-#ifdef LARGE
-#define PAIRS 4
+#if defined STRIDED && defined LARGE
+#define KERNEL(name) name##_strided_large
+#elif defined STRIDED
+#define KERNEL(name) name##_strided
+#elif defined LARGE
 #define KERNEL(name) name##_large
 #else
-#define PAIRS 2
 #define KERNEL(name) name
 #endif
-#define TILE (2 * PAIRS)     /* height and width of a tile's output */
-#define SPAN (2 * PAIRS + 2) /* and of its input */
+#ifdef LARGE
+#define PAIRS 4
+#else
+#define PAIRS 2
+#endif
+#ifdef STRIDED
+#define STRIDE 2
+#else
+#define STRIDE 1
+#endif
+#define PHASES (STRIDE * STRIDE)
+#define TAPS (4 - STRIDE)      /* height and width of a phase's filter */
+#define TILE (2 * PAIRS)       /* of a tile's output */
+#define SPAN (TILE + TAPS - 1) /* of its input, in each phase */
 #define POINTS (SPAN * SPAN)
+#define INFINITE (STRIDE == 1) /* whether infinity is one of the points, the last */
 #define AHEAD 128 /* values before their turn, that tiles are fetched into the cache */
 
 /* For each p its powers, the product of z - q^2 over the other points q by its coefficients, lowest first, and 1 / (2 p^2 times that
@@ -61,19 +81,20 @@ static const float all[PAIRS + 1] = {Q0 * Q1, -Q0 - Q1, 1};
 /* The matrices along one dimension; s is the stride of both arrays. At p and -p even powers are the same, odd ones of other sign. */
 /* BT d, SPAN values to SPAN */
 static inline void bt(const vec *d, vec *o, int s) {
-    vec first = d[2 * PAIRS * s], last = d[(2 * PAIRS + 1) * s];
+    vec first = d[2 * PAIRS * s], last = d[(SPAN - 1) * s];
     EVERY(k, PAIRS) first += all[k] * d[2 * k * s], last += all[k] * d[(2 * k + 1) * s];
     EVERY(i, PAIRS) {
         vec even = d[2 * PAIRS * s], odd = d[(2 * PAIRS - 1) * s];
         EVERY(k, PAIRS - 1) even += others[i][k] * d[(2 * k + 2) * s], odd += others[i][k] * d[(2 * k + 1) * s];
         o[(2 * i + 1) * s] = even + powers[i][1] * odd, o[(2 * i + 2) * s] = even - powers[i][1] * odd;
     }
-    o[0] = first, o[(SPAN - 1) * s] = last;
+    o[0] = first;
+    if (INFINITE) o[(SPAN - 1) * s] = last;
 }
 
 /* B v, SPAN to SPAN */
 static inline void b_(const vec *v, vec *o, int s) {
-    vec first = v[0], last = v[(SPAN - 1) * s], sums[PAIRS], gaps[PAIRS];
+    vec first = v[0], last = INFINITE ? v[(SPAN - 1) * s] : (vec){0}, sums[PAIRS], gaps[PAIRS];
     EVERY(i, PAIRS) {
         sums[i] = v[(2 * i + 1) * s] + v[(2 * i + 2) * s];
         gaps[i] = powers[i][1] * (v[(2 * i + 1) * s] - v[(2 * i + 2) * s]);
@@ -84,13 +105,14 @@ static inline void b_(const vec *v, vec *o, int s) {
             if (k > 0) even += others[i][k - 1] * sums[i];
             if (k < PAIRS) odd += others[i][k] * gaps[i];
         }
-        o[2 * k * s] = even, o[(2 * k + 1) * s] = odd;
+        o[2 * k * s] = even;
+        if (2 * k + 1 < SPAN) o[(2 * k + 1) * s] = odd;
     }
 }
 
 /* AT m, SPAN to TILE */
 static inline void at(const vec *m, vec *o, int s) {
-    vec first = m[0], last = m[(SPAN - 1) * s], sums[PAIRS], gaps[PAIRS];
+    vec first = m[0], last = INFINITE ? m[(SPAN - 1) * s] : (vec){0}, sums[PAIRS], gaps[PAIRS];
     EVERY(i, PAIRS) sums[i] = m[(2 * i + 1) * s] + m[(2 * i + 2) * s], gaps[i] = m[(2 * i + 1) * s] - m[(2 * i + 2) * s];
     EVERY(k, PAIRS) {
         vec even = k == 0 ? first : (vec){0}, odd = k == PAIRS - 1 ? last : (vec){0};
@@ -106,63 +128,78 @@ static inline void a_(const vec *g, vec *o, int s) {
         EVERY(k, PAIRS - 1) even += powers[i][2 * k + 2] * g[(2 * k + 2) * s], odd += powers[i][2 * k + 3] * g[(2 * k + 3) * s];
         o[(2 * i + 1) * s] = even + odd, o[(2 * i + 2) * s] = even - odd;
     }
-    o[0] = g[0], o[(SPAN - 1) * s] = g[(TILE - 1) * s];
+    o[0] = g[0];
+    if (INFINITE) o[(SPAN - 1) * s] = g[(TILE - 1) * s];
 }
 
-/* G w, 3 to SPAN */
+/* G w, TAPS to SPAN */
 static inline void g_(const vec *w, vec *o, int s) {
     EVERY(i, PAIRS) {
-        vec even = scales[i] * (w[0] + powers[i][2] * w[2 * s]), odd = (powers[i][1] * scales[i]) * w[s];
+        vec even = scales[i] * w[0], odd = (powers[i][1] * scales[i]) * w[s];
+        if (TAPS == 3) even += (powers[i][2] * scales[i]) * w[2 * s];
         o[(2 * i + 1) * s] = even + odd, o[(2 * i + 2) * s] = even - odd;
     }
-    o[0] = (1 / all[0]) * w[0], o[(SPAN - 1) * s] = w[2 * s];
+    o[0] = (1 / all[0]) * w[0];
+    if (INFINITE) o[(SPAN - 1) * s] = w[2 * s];
 }
 
-/* GT u, SPAN to 3 */
+/* GT u, SPAN to TAPS */
 static inline void gt(const vec *u, vec *o, int s) {
-    o[0] = (1 / all[0]) * u[0], o[s] = (vec){0}, o[2 * s] = u[(SPAN - 1) * s];
+    o[0] = (1 / all[0]) * u[0], o[s] = (vec){0};
+    if (INFINITE) o[2 * s] = u[(SPAN - 1) * s];
     EVERY(i, PAIRS) {
         vec sum = scales[i] * (u[(2 * i + 1) * s] + u[(2 * i + 2) * s]);
-        o[0] += sum, o[2 * s] += powers[i][2] * sum;
+        o[0] += sum;
+        if (TAPS == 3) o[2 * s] += powers[i][2] * sum;
         o[s] += (powers[i][1] * scales[i]) * (u[(2 * i + 1) * s] - u[(2 * i + 2) * s]);
     }
 }
 
+/* For each filter k, the two halves y and x of each phase, and LANES of its channels, c the first. */
+#define EVERY_PHASE                                                                     \
+    _Pragma("omp parallel for") for (long k = 0; k < out; k++)                          \
+        for (long phase = 0, y, x; phase < PHASES && (y = phase / STRIDE, x = phase % STRIDE, 1); phase++) \
+            for (long c = 0; c < in && (c = block(c, in), 1); c += LANES)
+
+/* The row or column of a filter that tap i of a phase is; a tap that has none is 0. */
+static inline int of_filter(int i, int phase) { return STRIDE * (i - 1) + phase + 1; }
+
 /* Filters w, float, to their points: G w GT. */
 void KERNEL(filters_in)(const float *w, stored *u, long out, long in) {
-    long plane = out * in;
-#pragma omp parallel for
-    for (long k = 0; k < out; k++)
-        for (long c = 0; c < in; c += LANES) {
-            c = block(c, in);
-            vec d[3 * SPAN], t[POINTS];
-            for (int i = 0; i < 3; i++) {
-                vec row[3];
-                for (int j = 0; j < 3; j++) row[j] = (vec)*(const floats *)(w + (k * 9 + 3 * i + j) * in + c);
-                g_(row, d + SPAN * i, 1);
+    EVERY_PHASE {
+        vec d[TAPS * SPAN], t[POINTS];
+        for (int i = 0; i < TAPS; i++) {
+            vec row[TAPS];
+            for (int j = 0; j < TAPS; j++) {
+                int v = of_filter(i, y), h = of_filter(j, x);
+                row[j] = v < 0 || h < 0 ? (vec){0} : (vec)*(const floats *)(w + (k * 9 + 3 * v + h) * in + c);
             }
-            for (int j = 0; j < SPAN; j++) g_(d + j, t + j, SPAN);
-            for (int i = 0; i < POINTS; i++) store(u + i * plane + k * in + c, t[i]);
+            g_(row, d + SPAN * i, 1);
         }
+        for (int j = 0; j < SPAN; j++) g_(d + j, t + j, SPAN);
+        for (int i = 0; i < POINTS; i++) store(u + ((i * out + k) * PHASES + phase) * in + c, t[i]);
+    }
 }
 
 /* Gradients of the filters, float, from those in their points: GT u G. */
 void KERNEL(filters_out)(float *w, const stored *u, long out, long in) {
-    long plane = out * in;
-#pragma omp parallel for
-    for (long k = 0; k < out; k++)
-        for (long c = 0; c < in; c += LANES) {
-            c = block(c, in);
-            vec d[POINTS], t[3 * SPAN];
-            for (int i = 0; i < POINTS; i++) d[i] = load(u + i * plane + k * in + c);
-            for (int j = 0; j < SPAN; j++) gt(d + j, t + j, SPAN);
-            for (int i = 0; i < 3; i++) {
-                vec row[3];
-                gt(t + SPAN * i, row, 1);
-                for (int j = 0; j < 3; j++) *(floats *)(w + (k * 9 + 3 * i + j) * in + c) = (floats)row[j];
+    EVERY_PHASE {
+        vec d[POINTS], t[TAPS * SPAN];
+        for (int i = 0; i < POINTS; i++) d[i] = load(u + ((i * out + k) * PHASES + phase) * in + c);
+        for (int j = 0; j < SPAN; j++) gt(d + j, t + j, SPAN);
+        for (int i = 0; i < TAPS; i++) {
+            vec row[TAPS];
+            gt(t + SPAN * i, row, 1);
+            for (int j = 0; j < TAPS; j++) {
+                int v = of_filter(i, y), h = of_filter(j, x);
+                if (v >= 0 && h >= 0) *(floats *)(w + (k * 9 + 3 * v + h) * in + c) = (floats)row[j];
             }
         }
+    }
 }
+
+/* Rows of tiles that cover so many rows of the input, and so with columns. */
+#define ROWS(h) (((h) + STRIDE * TILE - 1) / (STRIDE * TILE))
 
 /* Zeros in the room behind the last tile, which is part of sums over tiles. */
 static inline void clear(stored *tiles, long used, long plane) {
@@ -171,32 +208,33 @@ static inline void clear(stored *tiles, long used, long plane) {
 
 /* Maps x to tiles: BT d B. */
 void KERNEL(tiles_in)(const stored *x, stored *v, long n, long h, long w, long channels, long plane) {
-    long rows = (h + TILE - 1) / TILE, cols = (w + TILE - 1) / TILE;
+    long rows = ROWS(h), cols = ROWS(w);
 #pragma omp parallel for
     for (long r = 0; r < n * rows; r++)
-        for (long s = 0; s < cols; s++) {
-            long y0 = r % rows * TILE - 1, x0 = s * TILE - 1;
+        for (long s = 0; s < cols * PHASES; s++) {
+            long y0 = STRIDE * (r % rows * TILE - 1) + s % PHASES / STRIDE, x0 = STRIDE * (s / PHASES * TILE - 1) + s % STRIDE;
             const stored *image = x + (r / rows) * h * w * channels;
-            stored *out = v + (r * cols + s) * channels;
+            stored *out = v + (r * cols * PHASES + s) * channels;
             for (long c = 0; c < channels; c += LANES) {
                 c = block(c, channels);
                 vec d[POINTS], t[POINTS];
                 const stored *from = image + (y0 * w + x0) * channels + c;
-                if (y0 >= 0 && x0 >= 0 && y0 + SPAN <= h && x0 + SPAN <= w)
+                long down = STRIDE * w * channels, right = STRIDE * channels;
+                if (y0 >= 0 && x0 >= 0 && y0 + STRIDE * (SPAN - 1) < h && x0 + STRIDE * (SPAN - 1) < w)
                     for (int i = 0; i < SPAN; i++)
-                        for (int j = 0; j < SPAN; j++) d[SPAN * i + j] = load(from + i * w * channels + j * channels);
+                        for (int j = 0; j < SPAN; j++) d[SPAN * i + j] = load(from + i * down + j * right);
                 else
                     for (int i = 0; i < SPAN; i++)
                         for (int j = 0; j < SPAN; j++) {
-                            int in = y0 + i >= 0 && y0 + i < h && x0 + j >= 0 && x0 + j < w;
-                            d[SPAN * i + j] = in ? load(from + i * w * channels + j * channels) : (vec){0};
+                            long y = y0 + STRIDE * i, x = x0 + STRIDE * j;
+                            d[SPAN * i + j] = y >= 0 && y < h && x >= 0 && x < w ? load(from + i * down + j * right) : (vec){0};
                         }
                 for (int i = 0; i < SPAN; i++) bt(d + SPAN * i, t + SPAN * i, 1);
                 for (int j = 0; j < SPAN; j++) bt(t + j, d + j, SPAN);
                 for (int i = 0; i < POINTS; i++) store(out + i * plane + c, d[i]), __builtin_prefetch(out + i * plane + c + AHEAD, 1);
             }
         }
-    clear(v, n * rows * cols * channels, plane);
+    clear(v, n * rows * cols * PHASES * channels, plane);
 }
 
 /* For each tile, s of row r, and LANES of its channels, c the first; its output, `side` pixels high and wide, begins at y0, x0. */
@@ -233,6 +271,7 @@ void KERNEL(tiles_out)(stored *y, const stored *m, long n, long h, long w, long 
     }
 }
 
+#ifndef STRIDED
 /* The same, of which y holds the largest of each 2 x 2 pixels, and `which` the first of the four that is it; a NaN is largest. */
 void KERNEL(tiles_out_pooled)(stored *y, uint8_t *which, const stored *m, long n, long h, long w, long channels, long plane) {
     EVERY_TILE(PAIRS) {
@@ -256,6 +295,8 @@ void KERNEL(tiles_out_pooled)(stored *y, uint8_t *which, const stored *m, long n
     }
 }
 
+#endif
+
 /* Gradients of maps y to tiles: A g AT. */
 void KERNEL(grads_in)(const stored *g, stored *m, long n, long h, long w, long channels, long plane) {
     EVERY_TILE(TILE) {
@@ -268,6 +309,7 @@ void KERNEL(grads_in)(const stored *g, stored *m, long n, long h, long w, long c
     clear(m, n * rows * cols * channels, plane);
 }
 
+#ifndef STRIDED
 /* The same from gradients of pooled maps, each of which goes to the pixel that `which` says. */
 void KERNEL(grads_in_pooled)(const stored *g, const uint8_t *which, stored *m, long n, long h, long w, long channels, long plane) {
     EVERY_TILE(PAIRS) {
@@ -283,32 +325,36 @@ void KERNEL(grads_in_pooled)(const stored *g, const uint8_t *which, stored *m, l
     clear(m, n * rows * cols * channels, plane);
 }
 
+#endif
+
 /* Gradients in tiles to those of maps x: B v BT, tiles added where they share pixels. */
 void KERNEL(grads_out)(stored *x, const stored *v, long n, long h, long w, long channels, long plane) {
-    long rows = (h + TILE - 1) / TILE, cols = (w + TILE - 1) / TILE, width = TILE * cols + 2;
+    long rows = ROWS(h), cols = ROWS(w), width = TILE * cols + SPAN - TILE;
 #pragma omp parallel for
-    for (long k = 0; k < n; k++)
+    for (long k = 0; k < n * PHASES; k++)
         for (long c = 0; c < channels; c += LANES) {
             c = block(c, channels);
+            long phase = k % PHASES;
             vec sums[SPAN * width];
             memset(sums, 0, sizeof sums);
             for (long r = 0; r < rows; r++) {
                 for (long s = 0; s < cols; s++) {
-                    const stored *in = v + ((k * rows + r) * cols + s) * channels + c;
+                    const stored *in = v + (((k / PHASES * rows + r) * cols + s) * PHASES + phase) * channels + c;
                     vec d[POINTS], t[POINTS];
-                    for (int i = 0; i < POINTS; i++) d[i] = load(in + i * plane), __builtin_prefetch(in + i * plane + channels);
+                    for (int i = 0; i < POINTS; i++) d[i] = load(in + i * plane), __builtin_prefetch(in + i * plane + PHASES * channels);
                     for (int i = 0; i < SPAN; i++) b_(d + SPAN * i, t + SPAN * i, 1);
                     for (int j = 0; j < SPAN; j++) b_(t + j, d + j, SPAN);
                     for (int i = 0; i < SPAN; i++)
                         for (int j = 0; j < SPAN; j++) sums[i * width + TILE * s + j] += d[SPAN * i + j];
                 }
                 for (int i = 0; i < (r == rows - 1 ? SPAN : TILE); i++) {
-                    long y = TILE * r + i - 1;
-                    if (y < 0 || y >= h) continue;
-                    for (int j = 0; j < w; j++) store(x + ((k * h + y) * w + j) * channels + c, sums[i * width + j + 1]);
+                    long row = STRIDE * (TILE * r + i - 1) + phase / STRIDE;
+                    if (row < 0 || row >= h) continue;
+                    for (long col = phase % STRIDE; col < w; col += STRIDE)
+                        store(x + ((k / PHASES * h + row) * w + col) * channels + c, sums[i * width + col / STRIDE + 1]);
                 }
-                memmove(sums, sums + TILE * width, 2 * width * sizeof(vec));
-                memset(sums + 2 * width, 0, TILE * width * sizeof(vec));
+                memmove(sums, sums + TILE * width, (SPAN - TILE) * width * sizeof(vec));
+                memset(sums + (SPAN - TILE) * width, 0, TILE * width * sizeof(vec));
             }
         }
 }

@@ -9,46 +9,99 @@ them, is amplified. With the textbook's points 0, ±1, ±2 outputs and gradients
 of `winograd.c` 1.3%; plain bf16 is 0.2% off. Training does not suffer from that (`results/speed-notes.md`). In float they are a
 millionth off, as any convolution is; so there tiles may be of 8 × 8 pixels too, 100 multiplications instead of 576, which is a
 hundred-thousandth off, a hundredth of what plain bf16 is.
+
+A convolution of stride 2 is one of stride 1 by 2×2 filters over maps of half the size with four times the channels. There 8 × 8
+pixels of output take 4 × 81 multiplications instead of 576.
 """
 
 import functools
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bantamnet.kernels.library import computed_in, run, same_3x3
+from bantamnet.kernels.library import computed_in, padded_3x3, pair, run
 from bantamnet.kernels.pooling import halves
 
-TILE, LARGE = 4, 8
-"""Heights and widths of a tile's output."""
 FILTERS = 50
 """What fetching a filter takes, in multiplications with it."""
-LEAST_PRODUCTS = 11
-"""Multiplications for each value that goes through a transform, below which transforms cost what they save."""
+LEAST_SAVED = {torch.bfloat16: 33, torch.float32: 40}
+"""Multiplications saved for each value that is carried to the points or back, below which that costs what it saves, as measured:
+in bf16 they are saved from 22 channels to 22 on."""
 SCRATCH = {torch.bfloat16: 8 * 1024**2, torch.float32: 64 * 1024**2}
 """Bytes of tiles, of inputs and outputs together, that are worked on at a time: few, so that they stay in the processor's cache,
 but in float so many that fetching the filters, up to 26 MB from 256 to 256 channels, takes little beside multiplying by them."""
 
 
-def takes(input: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any) -> bool:
-    """Whether this convolution, with the arguments of `torch.conv2d`, is a "same" 3×3 one on a CPU that is faster so.
+@dataclass(frozen=True)
+class Tiling:
+    """How maps are cut into tiles: height and width of a tile's output, and the convolution's stride."""
 
-    It must save a third of the multiplications, which maps of 2 × 2 pixels do not, and have enough of them for each value that is
-    carried to the points and back: 22 channels to 22, as measured.
+    side: int
+    stride: int = 1
+
+    @property
+    def phases(self) -> int:
+        """Pixels of the input for one of the output, each with channels of its own in the tiles."""
+        return self.stride**2
+
+    @property
+    def points(self) -> int:
+        """Multiplications for a tile, an output channel and an input channel in one phase."""
+        return (self.side + 3 - self.stride) ** 2
+
+    def num(self, height: int, width: int) -> int:
+        """Tiles that cover an input of this size."""
+        side = self.side * self.stride
+        return -(-height // side) * -(-width // side)
+
+    def kernel(self, name: str) -> str:
+        """The kernel of this name that cuts maps so."""
+        return name + "_strided" * (self.stride == 2) + "_large" * (self.side == 8)
+
+
+def best_tiling(dtype: torch.dtype, maps: Sequence[int], stride: int) -> Tiling:
+    """The one that takes the least time for maps of shape (N, C, H, W); large tiles lose too much to rounding in bf16."""
+    small, large = Tiling(4, stride), Tiling(8, stride)
+    num, _, height, width = maps
+
+    def cost(tiling: Tiling) -> int:
+        return tiling.points * (num * tiling.num(height, width) + FILTERS)
+
+    return small if dtype == torch.bfloat16 else min(small, large, key=cost)
+
+
+def takes(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> bool:
+    """Whether this convolution, with the arguments of `torch.conv2d`, is a 3×3 one on a CPU that is faster so.
+
+    Its padding must be 1, its stride 1 or, in float, 2; there must be pixels and channels enough.
     """
-    return (
-        same_3x3(input, weight, *args, **kwargs)
-        and weight.shape[0] * weight.shape[1] >= LEAST_PRODUCTS * (weight.shape[0] + weight.shape[1])
-        and _points(TILE) * _num_tiles(TILE, *input.shape[2:]) <= 6 * input.shape[2] * input.shape[3]
-    )
+    dtype, strides = computed_in(input), [(1, 1), (2, 2)]
+    if not padded_3x3(input, weight, padding, dilation, groups) or pair(stride) not in strides[: 1 + (dtype == torch.float32)]:
+        return False
+    tiling = best_tiling(dtype, input.shape, pair(stride)[0])
+    (num_out, num_in), (height, width) = weight.shape[:2], input.shape[2:]
+    pixels = -(-height // tiling.stride) * -(-width // tiling.stride)
+    points = tiling.points * tiling.num(height, width)
+    saved = (9 * pixels - tiling.phases * points) * num_in * num_out
+    return saved >= LEAST_SAVED[dtype] * points * (tiling.phases * num_in + num_out)
 
 
 def takes_pooled(images: Tensor, conv: nn.Conv2d, pool: nn.MaxPool2d) -> bool:
     """Whether pool(conv(images)) can be had by `pooled_convolution`."""
     return (
         conv.bias is None
+        and conv.stride == (1, 1)
         and conv.padding_mode == "zeros"
         and takes(images, conv.weight, None, conv.stride, conv.padding, conv.dilation, conv.groups)
         and min(images.shape[2:]) >= 2
@@ -56,82 +109,69 @@ def takes_pooled(images: Tensor, conv: nn.Conv2d, pool: nn.MaxPool2d) -> bool:
     )
 
 
-def _points(tile: int) -> int:
-    """Multiplications a pair of channels for a tile of this side."""
-    return (tile + 2) ** 2
+def convolution(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, *_: Any, **__: Any) -> Tensor:
+    """(N, in, H, W), (out, in, 3, 3) float → (N, out, H, W), channels last; padding 1. In autocast's type.
 
-
-def _num_tiles(tile: int, height: int, width: int) -> int:
-    """Tiles that cover maps of this size."""
-    return -(-height // tile) * -(-width // tile)
-
-
-def _best_tile(images: Tensor) -> int:
-    """Side of the tiles that take the least time for images (N, C, H, W); large ones lose too much to rounding in bf16."""
-
-    def cost(tile: int) -> int:
-        return _points(tile) * (len(images) * _num_tiles(tile, *images.shape[2:]) + FILTERS)
-
-    return TILE if images.dtype == torch.bfloat16 else min(TILE, LARGE, key=cost)
-
-
-def convolution(input: Tensor, weight: Tensor, bias: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
-    """(N, in, H, W), (out, in, 3, 3) float → (N, out, H, W), channels last; padding 1, stride 1. In autocast's type."""
-    out: Tensor = _Convolution.apply(input.to(computed_in(input)), weight, False)  # type: ignore[no-untyped-call]
+    With stride 2 the output's height and width are half of that, rounded up.
+    """
+    out: Tensor = _Convolution.apply(input.to(computed_in(input)), weight, pair(stride)[0], False)  # type: ignore[no-untyped-call]
     return out if bias is None else out + bias.to(out.dtype)[:, None, None]
 
 
 def pooled_convolution(input: Tensor, weight: Tensor) -> Tensor:
     """As `convolution`, then the largest of each 2×2 pixels: (N, out, H // 2, W // 2). The whole maps never come to memory."""
-    out: Tensor = _Convolution.apply(input.to(computed_in(input)), weight, True)  # type: ignore[no-untyped-call]
+    out: Tensor = _Convolution.apply(input.to(computed_in(input)), weight, 1, True)  # type: ignore[no-untyped-call]
     return out
 
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, images: Tensor, weight: Tensor, pooled: bool) -> Tensor:
+    def forward(ctx: Any, images: Tensor, weight: Tensor, stride: int, pooled: bool) -> Tensor:
         images = images.contiguous(memory_format=torch.channels_last)
-        ctx.tile = tile = _best_tile(images)
-        filters = _filters(weight, tile, images.dtype)
-        size = tuple(side // 2 if pooled else side for side in images.shape[2:])
+        ctx.tiling = tiling = best_tiling(images.dtype, images.shape, stride)
+        filters = _filters(weight, tiling, images.dtype)
+        whole = [-(-side // stride) for side in images.shape[2:]]
+        size = [side // 2 for side in whole] if pooled else whole
         out = torch.empty(len(images), len(weight), *size, dtype=images.dtype, memory_format=torch.channels_last)
         which = torch.empty_like(out, dtype=torch.uint8) if pooled else None
-        for part, tiles, products in _parts(images, len(weight), tile):
-            _map("tiles_in", images[part], tiles)
+        for part, tiles, products in _parts(images, len(weight), tiling):
+            _map(tiling.kernel("tiles_in"), images[part], tiles)
             torch.bmm(tiles, filters.transpose(1, 2), out=products)
             if which is None:
-                _map("tiles_out", out[part], products)
+                _map(tiling.kernel("tiles_out"), out[part], products)
             else:
-                _map("tiles_out_pooled", out[part], products, which[part], images.shape[2:])
-        ctx.save_for_backward(images, weight, which)  # filters in their points are up to 11 times as large: they are made again
+                _map(tiling.kernel("tiles_out_pooled"), out[part], products, which[part], whole)
+        ctx.save_for_backward(images, weight, which)  # filters in their points are up to 36 times as large: they are made again
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         images, weight, which = ctx.saved_tensors
+        tiling: Tiling = ctx.tiling
         grad = grad.to(images.dtype).contiguous(memory_format=torch.channels_last)
         images_grad, filters = None, None
         if ctx.needs_input_grad[0]:
-            images_grad, filters = torch.empty_like(images), _filters(weight, ctx.tile, images.dtype)
+            images_grad, filters = torch.empty_like(images), _filters(weight, tiling, images.dtype)
         weight_grads: list[Tensor] = []
-        for part, tiles, products in _parts(images, grad.shape[1], ctx.tile):
+        for part, tiles, products in _parts(images, grad.shape[1], tiling):
             if which is None:
-                _map("grads_in", grad[part], products)
+                _map(tiling.kernel("grads_in"), grad[part], products)
             else:
-                _map("grads_in_pooled", grad[part], products, which[part], images.shape[2:])
+                _map(tiling.kernel("grads_in_pooled"), grad[part], products, which[part], images.shape[2:])
             if ctx.needs_input_grad[1]:
-                _map("tiles_in", images[part], tiles)
-                weight_grads.append(_weight_grad(_sums_over_tiles(products, tiles)))
+                _map(tiling.kernel("tiles_in"), images[part], tiles)
+                weight_grads.append(_weight_grad(_sums_over_tiles(products, tiles), tiling))
             if images_grad is not None and filters is not None:
                 torch.bmm(products, filters, out=tiles)
-                _map("grads_out", images_grad[part], tiles)
-        return images_grad, functools.reduce(Tensor.add_, weight_grads) if weight_grads else None, None
+                _map(tiling.kernel("grads_out"), images_grad[part], tiles)
+        return images_grad, functools.reduce(Tensor.add_, weight_grads) if weight_grads else None, None, None
 
 
-def _filters(weight: Tensor, tile: int, dtype: torch.dtype) -> Tensor:
-    """(out, in, 3, 3) → (points, out, in) of a type."""
-    filters = torch.empty(_points(tile), *weight.shape[:2], dtype=dtype)
-    run(_named("filters_in", filters), (weight.float().contiguous(memory_format=torch.channels_last), filters), weight.shape[:2])
+def _filters(weight: Tensor, tiling: Tiling, dtype: torch.dtype) -> Tensor:
+    """(out, in, 3, 3) → (points, out, phases · in) of a type."""
+    num_out, num_in = weight.shape[:2]
+    filters = torch.empty(tiling.points, num_out, tiling.phases * num_in, dtype=dtype)
+    run(tiling.kernel("filters_in"), (weight.float().contiguous(memory_format=torch.channels_last), filters), (num_out, num_in))
     return filters
 
 
@@ -142,28 +182,23 @@ def _sums_over_tiles(products: Tensor, tiles: Tensor) -> Tensor:
     return torch.bmm(products.transpose(1, 2), tiles)
 
 
-def _weight_grad(filters_grad: Tensor) -> Tensor:
-    """(points, out, in) → (out, in, 3, 3) float, channels last."""
-    num_out, num_in = filters_grad.shape[1:]
+def _weight_grad(filters_grad: Tensor, tiling: Tiling) -> Tensor:
+    """(points, out, phases · in) → (out, in, 3, 3) float, channels last."""
+    num_out, num_in = filters_grad.shape[1], filters_grad.shape[2] // tiling.phases
     grad = torch.empty(num_out, num_in, 3, 3, memory_format=torch.channels_last)
-    run(_named("filters_out", filters_grad), (grad, filters_grad), (num_out, num_in))
+    run(tiling.kernel("filters_out"), (grad, filters_grad), (num_out, num_in))
     return grad
 
 
-def _named(name: str, tiles: Tensor) -> str:
-    """The kernel of this name that knows these tiles, (points, …)."""
-    return f"{name}_large" if len(tiles) == _points(LARGE) else name
-
-
-def _parts(inputs: Tensor, num_out: int, tile: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Images to work on together, with room for their tiles (points, tiles, in) and (points, tiles, out).
+def _parts(inputs: Tensor, num_out: int, tiling: Tiling) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Images to work on together, with room for their tiles (points, tiles, phases · in) and (points, tiles, out).
 
     The number of tiles is made odd: were a point's tiles a multiple of 4 KB, those of all points would contend for the same
     few lines of the cache, which takes twice the time.
     """
     num, num_in, height, width = inputs.shape
-    points, tiles_an_image = _points(tile), _num_tiles(tile, height, width)
-    values = num_in + num_out
+    num_in *= tiling.phases
+    points, tiles_an_image, values = tiling.points, tiling.num(height, width), num_in + num_out
     size = min(num, max(1, SCRATCH[inputs.dtype] // (points * tiles_an_image * values * inputs.element_size())))
     scratch = inputs.new_empty(points * (size * tiles_an_image + 1) * values)
     for start in range(0, num, size):
@@ -175,11 +210,11 @@ def _parts(inputs: Tensor, num_out: int, tile: int) -> Iterator[tuple[slice, Ten
         yield part, *rooms
 
 
-def _map(name: str, maps: Tensor, tiles: Tensor, which: Tensor | None = None, whole: Sequence[int] = ()) -> None:
-    """One of the kernels between maps (N, C, H, W), channels last, and their tiles (points, tiles, C).
+def _map(kernel: str, maps: Tensor, tiles: Tensor, which: Tensor | None = None, whole: Sequence[int] = ()) -> None:
+    """One of the kernels between maps (N, C, H, W), channels last, and their tiles (points, tiles, phases · C).
 
     For pooled maps `which` (N, C, H, W) uint8 goes with them, and `whole` is the height and width that they had.
     """
     num, channels = maps.shape[:2]
     tensors = (maps, tiles) if which is None else (maps, which, tiles)
-    run(_named(name, tiles), tensors, (num, *(whole or maps.shape[2:]), channels, tiles[0].numel()))
+    run(kernel, tensors, (num, *(whole or maps.shape[2:]), channels, tiles[0].numel()))

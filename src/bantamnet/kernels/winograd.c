@@ -1,4 +1,4 @@
-/* Everything of Winograd's convolution but its matrix products: F(4 x 4, 3 x 3), "same" padding, stride 1.
+/* Everything of Winograd's convolution but its matrix products: F(4 x 4, 3 x 3), "same" padding, stride 1 (others: see below).
  *
  * A tile of 6 x 6 pixels, two of which it shares with each neighbour, gives 4 x 4 pixels of output: 36 multiplications a pair of
  * channels, where nine a pixel are 144. With d the tile, w the filter, all of it a channel each and (.) elementwise,
@@ -156,9 +156,9 @@ static inline void gt(const vec *u, vec *o, int s) {
 }
 
 /* For each filter k, the two halves y and x of each phase, and LANES of its channels, c the first. */
-#define EVERY_PHASE                                                                     \
-    _Pragma("omp parallel for") for (long k = 0; k < out; k++)                          \
-        for (long phase = 0, y, x; phase < PHASES && (y = phase / STRIDE, x = phase % STRIDE, 1); phase++) \
+#define EVERY_PHASE                                                                                         \
+    _Pragma("omp parallel for") for (long k = 0; k < out; k++)                                              \
+        for (long phase = 0, y, x; phase < PHASES && (y = phase / STRIDE, x = phase % STRIDE, 1); phase++)  \
             for (long c = 0; c < in && (c = block(c, in), 1); c += LANES)
 
 /* The row or column of a filter that tap i of a phase is; a tap that has none is 0. */

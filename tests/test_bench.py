@@ -166,6 +166,13 @@ def test_the_verbs_measure_and_leave_nothing(
     assert "convolution" in Path("found/operations.txt").read_text() and 0 < facts["operations"][0]["share"] < 1
 
 
+def test_settling_waits_for_workers_and_not_for_other_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    loads = iter([1.9, 1.3, 1.1])
+    monkeypatch.setattr(quiet, "busy_cores", lambda seconds: next(loads))
+    quiet.settle(1.0)
+    assert next(loads, None) is None, "others keep one core busy: settled at 1.1"
+
+
 def test_copies_of_the_data_are_the_data_again() -> None:
     split = prepare(tiny(), None, CPU, Ranks())[0].splits["train"]
     twice = scale.repeated(split, 2)

@@ -167,10 +167,12 @@ def test_the_verbs_measure_and_leave_nothing(
 
 
 def test_settling_waits_for_workers_and_not_for_other_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    loads = iter([1.9, 1.3, 1.1])
-    monkeypatch.setattr(quiet, "busy_cores", lambda seconds: next(loads))
-    quiet.settle(1.0)
-    assert next(loads, None) is None, "others keep one core busy: settled at 1.1"
+    monkeypatch.setattr(quiet, "usable_cores", lambda: 4.0)
+    for others, seen in ((1.0, [4.0, 1.7, 1.5]), (3.9, [3.9, 3.2, 3.0])):
+        loads = iter(seen)
+        monkeypatch.setattr(quiet, "busy_cores", lambda seconds, loads=loads: next(loads))
+        quiet.settle(others)
+        assert next(loads, None) is None, "settled at the last one"
 
 
 def test_copies_of_the_data_are_the_data_again() -> None:

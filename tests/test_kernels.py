@@ -43,11 +43,12 @@ LEFT = {
     "reflecting": nn.Conv2d(32, 32, 3, padding=1, padding_mode="reflect"),
     "few in": nn.Conv2d(15, 64, 3, padding=1),
     "few out": nn.Conv2d(64, 15, 3, padding=1),
-    "few of both": nn.Conv2d(21, 22, 3, padding=1),
+    "few of both": nn.Conv2d(17, 17, 3, padding=1),
 }
 
 
-def test_only_convolutions_that_the_kernels_know_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dtype", TYPES)
+def test_only_convolutions_that_the_kernels_know_are_taken(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
 
     def counting(*args: Any, **kwargs: Any) -> Tensor:
@@ -56,13 +57,13 @@ def test_only_convolutions_that_the_kernels_know_are_taken(monkeypatch: pytest.M
 
     monkeypatch.setitem(kernels.INSTEAD, torch.conv2d, [(winograd.takes, counting)])
     for name, conv in LEFT.items():
-        images = torch.randn(2, conv.in_channels, 16, 16)
-        with runtime.autocast(CPU, "bf16"):
+        images = torch.randn(8, conv.in_channels, 32, 32)
+        with runtime.autocast(CPU, WINOGRAD[dtype].removesuffix("-winograd")):
             expected = conv(images)
-        with runtime.autocast(CPU, "bf16-winograd"):
+        with runtime.autocast(CPU, WINOGRAD[dtype]):
             assert torch.equal(conv(images), expected), name
     assert not taken
-    images = torch.randn(2, 32, 16, 16)
+    images = torch.randn(8, 32, 32, 32)
     for precision in ("fp32", "bf16"):
         with runtime.autocast(CPU, precision):
             TAKEN(images)
@@ -72,20 +73,57 @@ def test_only_convolutions_that_the_kernels_know_are_taken(monkeypatch: pytest.M
     with runtime.autocast(CPU, "fp32-winograd"), torch.autocast("cpu", torch.float16):
         assert TAKEN(images).dtype == torch.float16
     assert not taken
-    with runtime.autocast(CPU, "bf16-winograd"):
-        assert TAKEN(images).shape == (2, 32, 16, 16) and len(taken) == 1
+    with runtime.autocast(CPU, WINOGRAD[dtype]):
+        assert TAKEN(images).shape == (8, 32, 32, 32) and len(taken) == 1
         TAKEN(images[:, ::1, ::2, ::2])
-        assert TAKEN(images[:0]).shape == (0, 32, 16, 16) and TAKEN(images[0]).shape == (32, 16, 16)
-        assert TAKEN(images[:, :, :2, :2]).shape == (2, 32, 2, 2) and TAKEN(images[:, :, :1]).shape == (2, 32, 1, 16)
+        assert TAKEN(images[:0]).shape == (0, 32, 32, 32) and TAKEN(images[0]).shape == (32, 32, 32)
+        assert TAKEN(images[:, :, :2, :2]).shape == (8, 32, 2, 2) and TAKEN(images[:, :, :1]).shape == (8, 32, 1, 32)
         F.conv2d(images, TAKEN.weight, padding="same")
         TAKEN.to("meta")(images.to("meta"))
         TAKEN.to_empty(device="cpu")
     assert len(taken) == 2
-    strided, wide = LEFT["stride"], nn.Conv2d(32, 32, 3, stride=(2, 1), padding=1)
-    for conv, num_taken in ((strided, 0), (nn.Conv2d(128, 128, 3, stride=2, padding=1), 1), (wide, 1)):
-        with runtime.autocast(CPU, "fp32-winograd"):
-            conv(torch.randn(2, conv.in_channels, 16, 16))
-        assert len(taken) == 2 + num_taken, "of stride 2 in float, where channels are many"
+
+
+F32, BOTH = [torch.float32], TYPES
+WORTH_IT = [
+    (128, 64, 64, 32, 1, BOTH),
+    (1000, 24, 64, 32, 1, BOTH),
+    (128, 22, 22, 32, 1, BOTH),
+    (128, 16, 16, 32, 1, []),
+    (1, 512, 512, 4, 1, []),
+    (128, 512, 512, 4, 1, BOTH),
+    (128, 512, 512, 2, 1, []),
+    (128, 64, 128, 32, 2, F32),
+    (128, 128, 256, 16, 2, F32),
+    (128, 256, 512, 8, 2, F32),
+    (32, 256, 512, 8, 2, []),
+    (512, 16, 32, 32, 2, []),
+    (1, 32, 32, 5000, 1, []),
+]
+"""Images, channels in and out, side, stride → types of number in which Winograd's algorithm was faster, and can be had."""
+
+
+@pytest.mark.parametrize("row", WORTH_IT)
+@pytest.mark.parametrize("dtype", TYPES)
+def test_convolutions_are_taken_where_that_saves_time(dtype: torch.dtype, row: tuple[Any, ...]) -> None:
+    num, num_in, num_out, side, stride, types = row
+    images, weight = torch.empty(1, num_in, 1, side, dtype=dtype).expand(num, -1, side, -1), torch.empty(num_out, num_in, 3, 3)
+    assert winograd.takes(images, weight, None, stride, 1) == (dtype in types)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("name", ["convolution", "silu", "pool", "norm"])
+def test_gradients_of_gradients_are_refused(name: str, dtype: torch.dtype) -> None:
+    """Left to themselves they would be zero."""
+    images = channels_last(8, 32, 16, 16, dtype=dtype).requires_grad_()
+    layers = {"convolution": [TAKEN], "silu": [nn.SiLU()], "pool": [nn.MaxPool2d(2)], "norm": [nn.BatchNorm2d(32), nn.ReLU()]}[
+        name
+    ]
+    with runtime.autocast(CPU, WINOGRAD[dtype]):
+        out = kernels.chain(layers, images)
+    (grad,) = torch.autograd.grad(out.float().square().sum(), images, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.float().sum().backward()
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -222,11 +260,19 @@ def test_norms_that_are_not_known_and_layers_that_are_watched_stay_by_themselves
 
 
 @pytest.mark.parametrize("order", ["post", "pre", "pyramid"])
-def test_a_net_with_layers_in_one_learns_as_with_layers_by_themselves(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gradients of a net too thin for Winograd are about as far from those in double precision as plain bf16's."""
+@pytest.mark.parametrize(("dtype", "widths"), [(torch.bfloat16, (16, 20)), (torch.float32, (64, 128))])
+def test_a_net_with_layers_in_one_learns_as_with_layers_by_themselves(
+    dtype: torch.dtype, widths: tuple[int, int], order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bf16 gradients of a net too thin for Winograd are about as far from those in double precision as plain ones.
+
+    In float, with Winograd, a sum a hundred-thousandth off is now and then on the other side of ReLU's zero.
+    """
     torch.manual_seed(0)
     shortcut = "conv-bn" if order == "post" else "pad"
-    model = Model.model_validate({"stem_width": 16, "widths": [16, 20], "blocks": [1, 2], "order": order, "shortcut": shortcut})
+    model = Model.model_validate(
+        {"stem_width": widths[0], "widths": widths, "blocks": [1, 2], "order": order, "shortcut": shortcut}
+    )
     net = build(model, 10).to(memory_format=torch.channels_last).train()
     images = torch.randn(32, 3, 16, 16).bfloat16().float()
     calls: list[int] = []
@@ -239,7 +285,7 @@ def test_a_net_with_layers_in_one_learns_as_with_layers_by_themselves(order: str
     exact = copy.deepcopy(net).double()
     exact(images.double()).logsumexp(1).sum().backward()
     gaps: dict[str, list[float]] = {}
-    for precision in ("bf16", "bf16-winograd"):
+    for precision in (WINOGRAD[dtype].removesuffix("-winograd"), WINOGRAD[dtype]):
         net.zero_grad()
         with runtime.autocast(CPU, precision):
             logits = net(images)
@@ -250,7 +296,7 @@ def test_a_net_with_layers_in_one_learns_as_with_layers_by_themselves(order: str
             gaps.setdefault(name, []).append(float(gap))
     assert len(calls) == {"post": 7, "pre": 7, "pyramid": 4}[order]
     for name, (plain, ours) in gaps.items():
-        assert ours < 2 * plain + 0.01, (name, plain, ours)
+        assert ours < 2 * plain + (0.01 if dtype == torch.bfloat16 else 0.03), (name, plain, ours)
 
 
 @pytest.mark.parametrize("size", [(1, 16, 2, 2), (3, 24, 5, 4), (2, 40, 6, 7), (2, 16, 31, 31)])

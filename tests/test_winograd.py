@@ -249,7 +249,7 @@ def test_pooling_goes_with_the_convolution_before_it_unless_somebody_looks(monke
         return winograd._Convolution.apply(*args, 1, True)  # type: ignore[no-any-return, no-untyped-call]
 
     monkeypatch.setattr(winograd, "pooled_convolution", counting)
-    conv, pool, images = nn.Conv2d(32, 32, 3, padding=1, bias=False), nn.MaxPool2d(2), maps(2, 32, 8, 8)
+    conv, pool, images = nn.Conv2d(32, 32, 3, padding=1, bias=False), nn.MaxPool2d(2), maps(8, 32, 16, 16)
     with runtime.autocast(CPU, "bf16"):
         expected = kernels.chain([conv, pool], images)
     assert not together
@@ -264,14 +264,41 @@ def test_pooling_goes_with_the_convolution_before_it_unless_somebody_looks(monke
         seen: list[Tensor] = []
         conv.register_forward_hook(lambda module, inputs, output: seen.append(output))
         kernels.chain([conv, pool], images)
-    assert len(together) == 1 and seen[0].shape == (2, 32, 8, 8)
+    assert len(together) == 1 and seen[0].shape == (8, 32, 16, 16)
 
 
-def test_gradients_that_nobody_asked_for_are_left_out() -> None:
+def test_gradients_that_nobody_asked_for_are_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     images, weight = maps(2, 16, 8, 8), torch.randn(16, 16, 3, 3)
-    for wanted in (images, weight):
+    called: list[str] = []
+    monkeypatch.setattr(winograd, "run", lambda name, *rest: (called.append(name), library.run(name, *rest)))
+    for wanted, kernel, other in ((images, "grads_out", "filters_out"), (weight, "filters_out", "grads_out")):
         wanted.requires_grad_()
         winograd.convolution(images, weight).sum().backward()
         assert (images.grad is not None) == (wanted is images) and (weight.grad is not None) == (wanted is weight)
+        assert kernel in called and other not in called
+        called.clear()
         wanted.requires_grad_(False).grad = None
     assert not winograd.convolution(images, weight).requires_grad
+
+
+@pytest.mark.parametrize("tiling", TILINGS)
+def test_threads_share_the_work(tiling: Tiling, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(winograd, "best_tiling", lambda *_: tiling)
+    images, weight = maps(7, 24, 20, 20, dtype=torch.float32).requires_grad_(), torch.randn(40, 24, 3, 3).requires_grad_()
+    found = []
+    for num in (1, 3):
+        torch.set_num_threads(num)
+        out = winograd.convolution(images, weight, None, tiling.stride)
+        found.append((out, *torch.autograd.grad(out.square().sum(), (images, weight))))
+    torch.set_num_threads(1)
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-2)
+
+
+def test_gradients_are_float_where_backward_is_called_within_autocast() -> None:
+    images, weight = maps(8, 32, 16, 16, dtype=torch.float32), torch.randn(32, 32, 3, 3).requires_grad_()
+    grads = []
+    for enabled in (False, True):
+        out = winograd.convolution(images, weight)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            grads.append(torch.autograd.grad(out, weight, torch.ones_like(out))[0])
+    assert torch.equal(*grads)

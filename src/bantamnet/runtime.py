@@ -56,7 +56,10 @@ def pick_precision(name: str, device: torch.device, compiled: bool = False) -> s
     """
     plain = name.removesuffix(WINOGRAD)
     if name != plain and (reason := no_winograd(plain, device, compiled)):
-        raise UserError(f"precision: {name} {reason}; use precision={plain}" + (", or compile=none" if compiled else ""))
+        raise UserError(
+            f"precision: {name} {reason}; use precision={plain}"
+            + (", or compile=none" if compiled and device.type == "cpu" else "")
+        )
     if name != "auto":
         return name
     plain = "bf16" if has_bf16(device) else "fp32"

@@ -1,4 +1,4 @@
-"""Nothing is timed while other programs work."""
+"""Nothing is timed while other programs work, unless one insists."""
 
 import time
 
@@ -26,6 +26,7 @@ def refuse_busy(even_if_busy: bool) -> float | None:
 
 def settle(others: float | None, seconds: float = 10.0) -> None:
     """Wait until workers that were used have filled their queues and sleep, at most so long; others keep so many cores busy."""
-    began = time.monotonic()
-    while time.monotonic() - began < seconds and (busy_cores(0.2) or 0.0) > SHARE + (others or 0.0):
+    began, cores = time.monotonic(), usable_cores()
+    quiet = min(SHARE * cores + (others or 0.0), 0.75 * cores)  # others that keep all busy would hide the workers
+    while time.monotonic() - began < seconds and (busy_cores(0.2) or 0.0) > quiet:
         pass

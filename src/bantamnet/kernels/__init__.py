@@ -57,7 +57,7 @@ def _in_one(layers: Sequence[nn.Module], images: Tensor) -> Tensor | None:
     first, second = layers
     if _hooked(*layers):
         return None
-    if isinstance(first, nn.Conv2d) and isinstance(second, nn.MaxPool2d) and winograd.takes_pooled(images, first, second):
+    if type(first) is nn.Conv2d and type(second) is nn.MaxPool2d and winograd.takes_pooled(images, first, second):
         return winograd.pooled_convolution(images, first.weight)
     if isinstance(first, nn.BatchNorm2d) and norm.takes(images, first, second):
         return norm.norm_act(images, first, second)
@@ -79,4 +79,5 @@ def add_act(layers: nn.Sequential, images: Tensor, added: Tensor, act: nn.Module
 
 
 def _hooked(*modules: nn.Module) -> bool:
-    return any(module._forward_hooks or module._forward_pre_hooks for module in modules)
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(module, kind) for module in modules for kind in kinds)

@@ -1,7 +1,7 @@
 /* SiLU and GELU and their gradients. */
 #include "activation.h"
 
-/* `num` is 16 at least; the last 16 may lie over those before. */
+/* `num` is LANES at least; the last LANES may lie over those before. */
 #define KERNELS(name)                                                                                              \
     void name(const stored *x, stored *y, long num) {                                                                  \
         _Pragma("omp parallel for") for (long start = 0; start < num; start += LANES) {                            \

@@ -4,14 +4,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from bantamnet.kernels.library import LANES, NUMBERS, run
+from bantamnet.kernels.library import LEAST_CHANNELS, NUMBERS, run
 
 
 def takes_silu(input: Tensor, inplace: bool = False) -> bool:
     """Whether these are at least 16 numbers that lie together on a CPU, and may stay as they are."""
     whole = input.is_contiguous() or (input.dim() == 4 and input.is_contiguous(memory_format=torch.channels_last))
-    return input.device.type == "cpu" and input.dtype in NUMBERS and input.numel() >= LANES and whole and not inplace
+    return input.device.type == "cpu" and input.dtype in NUMBERS and input.numel() >= LEAST_CHANNELS and whole and not inplace
 
 
 def takes_gelu(input: Tensor, approximate: str = "none") -> bool:
@@ -41,6 +42,7 @@ class _Activation(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (values,) = ctx.saved_tensors
         out = torch.empty_like(values)

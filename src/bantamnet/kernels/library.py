@@ -21,8 +21,8 @@ HEADERS = sorted(Path(__file__).parent.glob("*.h"))
 OPTIONS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
 NUMBERS: dict[torch.dtype, tuple[str, ...]] = {torch.bfloat16: (), torch.float32: ("-DFLOAT",)}
 """Types of number that maps are made of → options; each is a library of its own with functions of the same names."""
-LANES = 16
-"""Fewest channels that the kernels take."""
+LEAST_CHANNELS = 16
+"""Fewest channels that the kernels take: a vector's lanes in winograd.c and the others, or twice as many."""
 
 
 class NoKernelsError(Exception):
@@ -50,9 +50,9 @@ def library(dtype: torch.dtype) -> ctypes.CDLL:
             if told.returncode:
                 raise NoKernelsError(f"{compiler} fails: {' '.join(told.stderr.split())[:200]}")
             made.replace(path)
+        return ctypes.CDLL(str(path))
     except OSError as error:
-        raise NoKernelsError(f"the kernels cannot be compiled ({error})") from error
-    return ctypes.CDLL(str(path))
+        raise NoKernelsError(f"the kernels cannot be compiled or loaded ({error})") from error
 
 
 def _path(dtype: torch.dtype) -> Path:
@@ -121,7 +121,7 @@ def padded_3x3(input: Tensor, weight: Tensor, padding: Any = 0, dilation: Any = 
         and input.dim() == 4
         and len(input) > 0
         and weight.shape[2:] == (3, 3)
-        and min(weight.shape[:2]) >= LANES
+        and min(weight.shape[:2]) >= LEAST_CHANNELS
         and groups == 1
         and pair(padding) == (1, 1)
         and pair(dilation) == (1, 1)

@@ -17,7 +17,7 @@ static inline vec line(const float *lines, long which, long channels, long c) {
 #define OF_X LINE(3)
 #define CONSTANT LINE(4)
 
-/* For each 16 values, from i on, whose channels begin with c. */
+/* For each LANES values, from i on, whose channels begin with c. */
 #define EVERYWHERE(...)                                                   \
     _Pragma("omp parallel for") for (long p = 0; p < pixels; p++)         \
         for (long begin = 0; begin < channels; begin += LANES) {          \

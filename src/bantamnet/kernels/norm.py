@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-from bantamnet.kernels.library import LANES, run, whole
+from bantamnet.kernels.library import LEAST_CHANNELS, run, whole
 
 ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.SiLU: "silu", nn.GELU: "gelu"}
 PART = 32768
@@ -25,7 +26,7 @@ def takes(images: Tensor, norm: nn.Module, act: nn.Module, added: Tensor | None 
             or (type(act) is nn.ReLU and added.dtype == images.dtype and added.shape == images.shape and whole(added))
         )
         and whole(images)
-        and images.numel() > images.shape[1] >= LANES
+        and images.numel() > images.shape[1] >= LEAST_CHANNELS
         and (norm.training or not torch.is_grad_enabled())
     )
 
@@ -91,6 +92,7 @@ class _NormAct(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         images, lines, inverse, out = ctx.saved_tensors
         grad = grad.to(images.dtype).contiguous(memory_format=torch.channels_last)

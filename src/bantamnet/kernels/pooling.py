@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from bantamnet.kernels.library import LANES, NUMBERS, pair, run
+from bantamnet.kernels.library import LEAST_CHANNELS, NUMBERS, pair, run
 
 
 def halves(
@@ -28,7 +29,7 @@ def takes(input: Tensor, *args: Any, **kwargs: Any) -> bool:
         and input.dtype in NUMBERS
         and input.dim() == 4
         and len(input) > 0
-        and input.shape[1] >= LANES
+        and input.shape[1] >= LEAST_CHANNELS
         and min(input.shape[2:]) >= 2
         and halves(*args, **kwargs)
     )
@@ -51,6 +52,7 @@ class _MaxPool(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (images,) = ctx.saved_tensors
         num, channels, height, width = images.shape

@@ -46,8 +46,8 @@
 #define INFINITE (STRIDE == 1) /* whether infinity is one of the points, the last */
 #define AHEAD 128 /* values before their turn, that tiles are fetched into the cache */
 
-/* For each p its powers, the product of z - q^2 over the other points q by its coefficients, lowest first, and 1 / (2 p^2 times that
- * at z = p^2); the product over all points. */
+/* For each p its powers, the product of z - q^2 over the other points q > 0 by its coefficients, lowest first, and 1 / (2 p^2 times
+ * that at z = p^2); the product of z - q^2 over all q > 0. */
 #ifdef LARGE
 #define P0 0.375
 #define P1 0.8125

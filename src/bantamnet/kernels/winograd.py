@@ -21,13 +21,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from bantamnet.kernels.library import computed_in, padded_3x3, pair, run
 from bantamnet.kernels.pooling import halves
 
-FILTERS = 50
-"""What fetching a filter takes, in multiplications with it."""
-LEAST_SAVED = {torch.bfloat16: 33, torch.float32: 40}
+FETCHING, MAKING = 50, 30
+"""What fetching a filter in its points takes, in multiplications with it, and what making it does beyond."""
+MOST_PIXELS = 4096
+"""Widest maps: a row of tiles must fit a thread's stack."""
+LEAST_SAVED = {torch.bfloat16: 32, torch.float32: 40}
 """Multiplications saved for each value that is carried to the points or back, below which that costs what it saves, as measured:
 in bf16 they are saved from 22 channels to 22 on."""
 SCRATCH = {torch.bfloat16: 8 * 1024**2, torch.float32: 64 * 1024**2}
@@ -68,7 +71,7 @@ def best_tiling(dtype: torch.dtype, maps: Sequence[int], stride: int) -> Tiling:
     num, _, height, width = maps
 
     def cost(tiling: Tiling) -> int:
-        return tiling.points * (num * tiling.num(height, width) + FILTERS)
+        return tiling.points * (num * tiling.num(height, width) + FETCHING)
 
     return small if dtype == torch.bfloat16 else min(small, large, key=cost)
 
@@ -84,17 +87,18 @@ def takes(
 ) -> bool:
     """Whether this convolution, with the arguments of `torch.conv2d`, is a 3×3 one on a CPU that is faster so.
 
-    Its padding must be 1, its stride 1 or, in float, 2; there must be pixels and channels enough.
+    Its padding must be 1, its stride 1 or, in float, 2; there must be images, pixels and channels enough.
     """
     dtype, strides = computed_in(input), [(1, 1), (2, 2)]
     if not padded_3x3(input, weight, padding, dilation, groups) or pair(stride) not in strides[: 1 + (dtype == torch.float32)]:
         return False
     tiling = best_tiling(dtype, input.shape, pair(stride)[0])
     (num_out, num_in), (height, width) = weight.shape[:2], input.shape[2:]
-    pixels = -(-height // tiling.stride) * -(-width // tiling.stride)
-    points = tiling.points * tiling.num(height, width)
-    saved = (9 * pixels - tiling.phases * points) * num_in * num_out
-    return saved >= LEAST_SAVED[dtype] * points * (tiling.phases * num_in + num_out)
+    pixels = len(input) * -(-height // tiling.stride) * -(-width // tiling.stride)
+    tiles = len(input) * tiling.num(height, width)
+    saved = (9 * pixels - tiling.phases * tiling.points * (tiles + MAKING)) * num_in * num_out
+    carried = tiling.points * tiles * (tiling.phases * num_in + num_out)
+    return saved >= LEAST_SAVED[dtype] * carried and width <= MOST_PIXELS
 
 
 def takes_pooled(images: Tensor, conv: nn.Conv2d, pool: nn.MaxPool2d) -> bool:
@@ -145,6 +149,7 @@ class _Convolution(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         images, weight, which = ctx.saved_tensors
         tiling: Tiling = ctx.tiling
@@ -153,17 +158,18 @@ class _Convolution(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             images_grad, filters = torch.empty_like(images), _filters(weight, tiling, images.dtype)
         weight_grads: list[Tensor] = []
-        for part, tiles, products in _parts(images, grad.shape[1], tiling):
-            if which is None:
-                _map(tiling.kernel("grads_in"), grad[part], products)
-            else:
-                _map(tiling.kernel("grads_in_pooled"), grad[part], products, which[part], images.shape[2:])
-            if ctx.needs_input_grad[1]:
-                _map(tiling.kernel("tiles_in"), images[part], tiles)
-                weight_grads.append(_weight_grad(_sums_over_tiles(products, tiles), tiling))
-            if images_grad is not None and filters is not None:
-                torch.bmm(products, filters, out=tiles)
-                _map(tiling.kernel("grads_out"), images_grad[part], tiles)
+        with torch.autocast("cpu", enabled=False):  # where somebody calls backward() within it
+            for part, tiles, products in _parts(images, grad.shape[1], tiling):
+                if which is None:
+                    _map(tiling.kernel("grads_in"), grad[part], products)
+                else:
+                    _map(tiling.kernel("grads_in_pooled"), grad[part], products, which[part], images.shape[2:])
+                if ctx.needs_input_grad[1]:
+                    _map(tiling.kernel("tiles_in"), images[part], tiles)
+                    weight_grads.append(_weight_grad(_sums_over_tiles(products, tiles), tiling))
+                if images_grad is not None and filters is not None:
+                    torch.bmm(products, filters, out=tiles)
+                    _map(tiling.kernel("grads_out"), images_grad[part], tiles)
         return images_grad, functools.reduce(Tensor.add_, weight_grads) if weight_grads else None, None, None
 
 

@@ -95,7 +95,7 @@ class RunConfig(Section):
     precision: Literal["auto", "fp32", "bf16", "fp32-winograd", "bf16-winograd"] = "auto"
     """`auto` computes in bf16 (weights stay fp32) where the processor has instructions for it, else in fp32; `-winograd`, which
     it prefers where a CPU has a C compiler, takes 3×3 convolutions by Winograd's algorithm: about twice as fast, in bf16
-    each with 1.3% of rounding error instead of 0.2%, in fp32 with two hundred-thousandths at most."""
+    each with 1.3% of rounding error instead of 0.2%, in fp32 with three hundred-thousandths at most."""
     compile: Literal["none", "default", "reduce-overhead", "max-autotune"] = "none"
     """Run training steps through `torch.compile` in this mode, which needs a C++ compiler; `reduce-overhead` is for a GPU, where
     it replays steps as CUDA graphs. Compiling takes from half a minute to minutes before the first step, less when repeated."""

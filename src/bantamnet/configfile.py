@@ -1,5 +1,6 @@
 """From YAML and `--set` to a `RunConfig`, and from pydantic's errors to sentences a user can act on."""
 
+import re
 import types
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,8 +17,27 @@ from bantamnet.errors import UserError, unknown
 
 Tree = dict[str, Any]
 
-SHORT = {"tta": "views"}
-"""Sections that may be written as one word: the key that it stands for."""
+SHORT = {"tta": "views", "ema": "decay", "sam": "rho"}
+"""Sections that may be written as one word or number: the key that it stands for."""
+
+EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-8 is a number; by version 1.1 it is text, for want of a point."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that such a loader would take for a number."""
+
+
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT, list("-+0123456789"))
+
+
+def read_value(text: str) -> Any:
+    """A value in YAML; raises `yaml.YAMLError`, `ValueError` or `RecursionError`."""
+    return yaml.load(text, _Loader)
 
 
 class ConfigError(UserError):
@@ -49,7 +69,7 @@ def validate_origin(tree: Tree, what: str = "config", checks: Checks | None = No
 def read_yaml(path: Path) -> Tree:
     """A YAML file's mapping; raises `UserError` for anything else."""
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = read_value(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, RecursionError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     except (OSError, ValueError) as error:
@@ -61,7 +81,7 @@ def read_yaml(path: Path) -> Tree:
 
 def write_yaml(tree: Tree) -> str:
     """YAML text in the order of the keys."""
-    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None)
+    return str(yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None))
 
 
 def merge(base: Tree, changes: Tree) -> Tree:
@@ -69,13 +89,20 @@ def merge(base: Tree, changes: Tree) -> Tree:
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
-        if key in SHORT and isinstance(old, str) and isinstance(value, dict):
+        if key in SHORT and isinstance(old, str | int | float) and isinstance(value, dict):
             old = {SHORT[key]: old}
         if isinstance(old, dict) and isinstance(value, dict):
             merged[key] = merge(_without_foreign_keys(key, old, value.get("name")), value)
         else:
             merged[key] = value
     return merged
+
+
+def apply_sets(tree: Tree, assignments: Iterable[str]) -> Tree:
+    """`tree` with all assignments carried out in their order, names first: a new name clears away keys of the old one."""
+    for assignment in sorted(assignments, key=lambda text: not text.partition("=")[0].strip().endswith(".name")):
+        tree = apply_set(tree, assignment)
+    return tree
 
 
 def apply_set(tree: Tree, assignment: str) -> Tree:
@@ -85,7 +112,7 @@ def apply_set(tree: Tree, assignment: str) -> Tree:
     if not equals or not keys:
         raise UserError(f"--set takes KEY=VALUE, as in --set optim.lr=0.05; got {assignment!r}")
     try:
-        value = yaml.safe_load(text)
+        value = read_value(text)
     except (yaml.YAMLError, ValueError, RecursionError):
         raise UserError(f"--set {path}: {text!r} is not a YAML value; quote text that holds special characters") from None
     return merge(tree, _nest(keys, value, tree))

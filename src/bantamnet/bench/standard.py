@@ -165,7 +165,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
     """Pictures with their labels, transformed when they are asked for."""
 
     def __init__(self, split: Split, operations: tuple[Operation, ...], preprocessing: Preprocessing) -> None:
-        self.images = split.gather(torch.arange(len(split))).permute(0, 2, 3, 1).contiguous().numpy()
+        self.images = split.gather(torch.arange(len(split))).permute(0, 2, 3, 1).contiguous().cpu().numpy()
         self.labels = split.labels.tolist()
         self.operations = operations
         self.mean, self.std = (torch.tensor(values).view(3, 1, 1) for values in (preprocessing.mean, preprocessing.std))

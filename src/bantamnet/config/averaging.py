@@ -21,8 +21,8 @@ class Ema(Section):
 class Swa(Section):
     """Stochastic weight averaging (Izmailov et al. 2018, arXiv 1803.05407); once there is an average, it is scored and kept.
 
-    Weights at the ends of epochs count equally. Before each scoring BatchNorm's statistics are measured anew on the epoch's
-    training images.
+    Weights at the ends of epochs count equally. Before each scoring BatchNorm's statistics are measured anew on all
+    training images, augmented as in the epoch.
     """
 
     start: Annotated[float, Field(ge=0, lt=1)] = 0.75

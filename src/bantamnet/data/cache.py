@@ -33,7 +33,7 @@ from bantamnet.lock import alone
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-VERSION = 1
+VERSION = 2
 BLOCK = 2**24
 """Bytes read at once when a file is checked."""
 
@@ -52,6 +52,8 @@ class Decoded:
     """int64 (M, 2): height and width of the picture before it was resized."""
     bad: dict[int, str]
     """Why the files of these numbers could not be read."""
+    passing: bool
+    """Whether some may be readable another time, so that all is decoded again then."""
 
 
 def cache_dir() -> Path:
@@ -77,7 +79,8 @@ def decoded(listing: Listing, size: tuple[int, int], resize: Resize, listener: L
         with _locked(folder):
             if index.exists():
                 try:
-                    return _load(pixels, index, size)
+                    if not (found := _load(pixels, index, size)).passing:
+                        return found
                 except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
                     listener.tell(f"the cache {folder} is damaged ({error}); decoding again")
             for leftover in folder.iterdir():
@@ -111,6 +114,7 @@ def _load(pixels: Path, index: Path, size: tuple[int, int]) -> Decoded:
     with np.load(index, allow_pickle=False) as stored:
         files, digests, sizes, crc = stored["files"], stored["digests"], stored["sizes"], int(stored["crc"])
         bad = {int(number): why for number, why in json.loads(stored["bad"].tobytes())}
+        passing = bool(stored["passing"])
     shape = (len(files), 3, *size)
     if pixels.stat().st_size != np.prod(shape, dtype=np.int64):
         raise ValueError("its length is wrong")
@@ -118,7 +122,7 @@ def _load(pixels: Path, index: Path, size: tuple[int, int]) -> Decoded:
         raise ValueError("its checksum does not hold")
     # Copy on write: pages stay the file's own, as nobody writes, and nothing could reach the file if somebody did.
     mapped = np.memmap(pixels, np.uint8, mode="c", shape=shape) if len(files) else np.empty(shape, np.uint8)
-    return Decoded(torch.from_numpy(mapped), files, digests, sizes, bad)
+    return Decoded(torch.from_numpy(mapped), files, digests, sizes, bad, passing)
 
 
 def _crc(path: Path) -> int:
@@ -131,7 +135,7 @@ def _crc(path: Path) -> int:
 
 def _decode(listing: Listing, size: tuple[int, int], resize: Resize, pixels: Path, index: Path, listener: Listener) -> None:
     num_classes, total = len(listing.class_names), len(listing.files)
-    files, digests, sizes, bad, crc = [], [], [], [], 0
+    files, digests, sizes, bad, crc, passing = [], [], [], [], 0, False
 
     def read(file: PictureFile) -> tuple[bytes, bytes, tuple[int, int]] | PictureError:
         try:
@@ -147,6 +151,7 @@ def _decode(listing: Listing, size: tuple[int, int], resize: Resize, pixels: Pat
         for number, result in enumerate(_in_order(pool, read, listing.files, ahead=8 * workers)):
             if isinstance(result, PictureError):
                 bad.append((number, str(result)))
+                passing |= result.passing
             else:
                 image, digest, own_size = result
                 out.write(image)
@@ -162,6 +167,7 @@ def _decode(listing: Listing, size: tuple[int, int], resize: Resize, pixels: Pat
             "sizes": np.array(sizes, np.int64).reshape(-1, 2),
             "bad": np.frombuffer(json.dumps(bad).encode(), np.uint8),
             "crc": np.array(crc, np.int64),
+            "passing": np.array(passing),
         }
         content = io.BytesIO()
         np.savez(content, **arrays)  # type: ignore[arg-type]

@@ -38,6 +38,9 @@ BARS = (0, 0, 0)
 class PictureError(UserError):
     """A file that holds no picture that can be read; the message says why, without the path."""
 
+    passing = False
+    """Whether it may be the machine's fault: no permission, a disk out of reach, too little memory."""
+
 
 def read_picture(
     path: Path, size: tuple[int, int], resize: Resize = "crop", strict: bool = False
@@ -64,9 +67,13 @@ def read_picture(
         raise
     # Plugins meet damaged bytes with whatever error comes first.
     except (OSError, SyntaxError, ValueError, ArithmeticError, LookupError, TypeError, struct.error, zlib.error) as error:
-        raise PictureError(" ".join(str(error).split()) or type(error).__name__) from None
+        bad = PictureError(" ".join(str(error).split()) or type(error).__name__)
+        bad.passing = isinstance(error, OSError) and error.errno is not None  # Pillow's, for damaged bytes, have none
+        raise bad from None
     except (EOFError, MemoryError, AttributeError, Image.DecompressionBombError) as error:
-        raise PictureError(f"{type(error).__name__}: {error}") from None
+        bad = PictureError(f"{type(error).__name__}: {error}")
+        bad.passing = isinstance(error, MemoryError)
+        raise bad from None
     return np.ascontiguousarray(np.asarray(fitted).transpose(2, 0, 1)), (picture.height, picture.width)
 
 

@@ -36,7 +36,8 @@ class LearningRate:
         """Whether the rate is zero from this step on, whatever comes."""
         start, length, piece = self.segments[-1]
         ended = step / self.steps_per_epoch >= start + length - 1e-9
-        return ended and isinstance(piece, Linear | Trapezoid) and piece.end == 0
+        falls = isinstance(piece, Linear | Trapezoid) and piece.end == 0
+        return ended and falls and abs(self.at(step)) <= 1e-9 * self.base
 
     def _rate(self, piece: AnySegment, elapsed: float, length: float) -> float:
         """`elapsed` and `length` are in epochs since the segment began."""

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 
-from bantamnet.configfile import write_yaml
+from bantamnet.configfile import read_value, write_yaml
 from bantamnet.errors import UserError, WriteError
 from bantamnet.report.ablation import tabulate, write_tables
 from bantamnet.report.pictures import draw_once
@@ -43,7 +42,7 @@ def ablate(
     if folder.exists() and not (folder / FILE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists already and is no ablation; choose another --out")
     check_cells(grid, seeds, folder)
-    given = {key.strip(): yaml.safe_load(value) for key, _, value in (text.partition("=") for text in sets)}
+    given = {key.strip(): read_value(value) for key, _, value in (text.partition("=") for text in sets)}
     recipe = str(path.parent / ablation.recipe) if path and (path.parent / ablation.recipe).is_file() else ablation.recipe
     whole = ablation.model_copy(update={"set": {**ablation.set, **given}, "seeds": seeds, "recipe": recipe})
     if is_main_process():

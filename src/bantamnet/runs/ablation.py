@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from bantamnet.config import RunConfig
 from bantamnet.config.ablation import Ablation
-from bantamnet.configfile import read_yaml
+from bantamnet.configfile import read_value, read_yaml
 from bantamnet.errors import UserError, unknown
 from bantamnet.runs.lookup import RECIPES, recipe_names, resolve
 
@@ -95,7 +95,7 @@ def read_vary(text: str) -> tuple[str, list[Any]]:
         if not part:
             raise UserError(f'--vary {key}: a value is empty; write "" for an empty text, null for none')
         try:
-            values.append(yaml.safe_load(part))
+            values.append(read_value(part))
         except (yaml.YAMLError, ValueError, RecursionError):
             raise UserError(f"--vary {key}: {part!r} is not a YAML value; quote text that holds special characters") from None
     return key.strip(), values

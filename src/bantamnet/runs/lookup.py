@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from bantamnet.config import AnyModel, Data, RunConfig
 from bantamnet.config.data import is_path
-from bantamnet.configfile import Tree, apply_set, merge, read_yaml, validate
+from bantamnet.configfile import Tree, apply_sets, merge, read_yaml, validate
 from bantamnet.data import augment, mixing, views
 from bantamnet.data.sources import SOURCES, find_source
 from bantamnet.errors import UserError, unknown
@@ -70,8 +70,7 @@ def resolve(name: str, sets: Sequence[str] = (), use: Sequence[Path] = ()) -> Ru
     if found.kind != "recipe" or found.path is None:
         raise UserError(f"{name} is a {found.kind}, not a recipe; recipes: {', '.join(recipe_names())}, or a .yaml file")
     tree = _with_base(_read(found.path), found.path, ())
-    for assignment in sets:
-        tree = apply_set(tree, assignment)
+    tree = apply_sets(tree, sets)
     return validate(complete(take_files(tree, use)), name, CHECKS)
 
 
@@ -81,7 +80,7 @@ def resolve_model(name: str, sets: Sequence[str] = ()) -> AnyModel:
     for assignment in sets:
         if not assignment.startswith("model."):
             raise UserError(f"--set {assignment}: a named net has only model.… keys; name a recipe to set others")
-        tree = apply_set(tree, assignment)
+    tree = apply_sets(tree, sets)
     # A whole config around it, so that mistakes are told in the same words.
     around = {"name": name, "data": {"name": "digits"}, "optim": {"name": "sgd", "lr": 0}, "epochs": 1}
     return validate(complete({**around, **tree}), name, CHECKS).model
@@ -90,8 +89,7 @@ def resolve_model(name: str, sets: Sequence[str] = ()) -> AnyModel:
 def resolve_data(name: str, sets: Sequence[str] = ()) -> Data:
     """The data keys of a data set's name or a folder's path, with `data.KEY=VALUE` settings."""
     tree: Tree = {"data": {"name": name}}
-    for assignment in sets:
-        tree = apply_set(tree, assignment)
+    tree = apply_sets(tree, sets)
     around = {"name": "data", "model": {"name": "resnet8"}, "optim": {"name": "sgd", "lr": 0}, "epochs": 1}
     return validate(complete({**around, **tree}), name, CHECKS).data
 

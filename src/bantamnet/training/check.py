@@ -143,6 +143,8 @@ def read_range(rates: list[float], losses: list[float], recipe_rate: float) -> d
     where it falls fastest between them. The recipe's rate is `inside`, `below` or `above` the range, or `unknown` where the loss
     never fell. The loss is smoothed evenly to both sides (Gaussian, a fortieth of the steps wide), so no rate is blamed late.
     """
+    if not losses:  # not even the first was finite
+        return {"rates": [], "losses": [], "smoothed": [], "low": None, "high": None, "suggestion": None, "verdict": "unknown"}
     logs, raw = np.log10(rates), np.array(losses)
     width = max(1.5, len(raw) / 40)
     steps = np.arange(len(raw))

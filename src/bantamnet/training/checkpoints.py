@@ -31,7 +31,7 @@ def save_checkpoint(folder: Path, setup: Setup, state: State) -> Path:
 
     All ranks must call; the main one writes.
     """
-    if not all(bool(p.isfinite().all()) for p in state.net.parameters()):
+    if not torch.stack([parameter.isfinite().all() for parameter in state.net.parameters()]).all():
         raise NonFiniteError(f"a weight is NaN or infinite after step {state.step}")
     if state.hard:
         state.hard.merge(setup.ranks)
@@ -125,11 +125,12 @@ def _first_difference(then: Any, now: Any, path: str = "") -> tuple[str, Any, An
 
 def load_newest(folder: Path, setup: Setup, state: State) -> tuple[Path | None, list[str]]:
     """Put the newest intact checkpoint into `state`; (its path or None, a warning for each damaged one set aside)."""
-    warnings = []
+    warnings: list[str] = []
     for path in reversed(list_checkpoints(folder)):
         try:
             tensors, header = read_tensors(path)
         except DamagedFileError as error:
+            setup.ranks.wait()  # for the others, who have to see it too
             if setup.ranks.main:
                 path.rename(path.with_suffix(".damaged"))
             warnings.append(f"{error}; set aside, going back to the checkpoint before it")

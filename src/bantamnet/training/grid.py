@@ -10,10 +10,11 @@ from bantamnet.runs.ablation import Cell
 from bantamnet.runs.directory import RunDirectory
 from bantamnet.runs.group import member_name, named_runs, refuse_other_folder, write_group
 from bantamnet.runs.own import with_files
-from bantamnet.runtime import is_main_process, pick_device
+from bantamnet.runtime import is_main_process, pick_device, pick_precision
 from bantamnet.training.precheck import check_before_data
 from bantamnet.training.rescore import trains_alike
 from bantamnet.training.seeds import Planned, refuse_other_runs, train_runs, with_seed
+from bantamnet.training.tracking import check_tracker
 from bantamnet.training.train import Options
 
 
@@ -22,7 +23,9 @@ def check_cells(cells: Sequence[Cell], num_seeds: int, out: Path) -> None:
     mistakes = []
     for cell in cells:
         try:
-            pick_device(cell.config.device)
+            device = pick_device(cell.config.device)
+            pick_precision(cell.config.precision, device, compiled=cell.config.compile != "none")
+            check_tracker(cell.config.track)
             check_before_data(with_files(cell.config))
             refuse_other_folder(out / cell.folder)
             refuse_other_runs(named_runs(out / cell.folder, _seeds(cell.config, num_seeds)), cell.config)

@@ -55,8 +55,9 @@ class HardMemory:
         """Let every rank know what the one that last saw an image knows."""
         if ranks.size > 1:
             losses, seen = torch.stack(ranks.gather(self.losses)), torch.stack(ranks.gather(self.seen))
-            latest = seen.argmax(0, keepdim=True)
-            self.losses, self.seen = losses.gather(0, latest)[0], seen.gather(0, latest)[0]
+            self.seen = seen.amax(0)
+            # Two ranks may have it in the same step: the larger loss counts, as in `observe`.
+            self.losses = losses.where(seen == self.seen, -math.inf).amax(0)
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint keeps."""

@@ -82,6 +82,7 @@ def fit(setup: Setup, state: State, net: nn.Module, run: RunDirectory, progress:
                 checkpoint()
                 stop.leave()
 
+        clock.read()  # a GPU may be behind
         train_seconds = time.perf_counter() - began
         pace.pause(state.step, clock.read)
         learning_rates = state.optimizers.learning_rates(state.step - 1)
@@ -132,9 +133,9 @@ def batches(setup: Setup, epoch: int, first_step: int = 0, only: Tensor | None =
     at once, so it depends on the seed and the epoch alone.
     """
     config, split, device, ranks = setup.config, setup.splits["train"], setup.device, setup.ranks
-    order, draws = epoch_order(setup, epoch, only)
+    order, draws = (each.to(device) for each in epoch_order(setup, epoch, only))  # once an epoch: a copy waits for the GPU
     drawn = setup.augmentation.draw(len(split), config.seed, epoch, device=device)
-    whole = torch.arange(len(order)).split(config.batch_size)[: setup.steps_per_epoch]
+    whole = torch.arange(len(order), device=device).split(config.batch_size)[: setup.steps_per_epoch]
     mixed = setup.mixing.draw([len(step) for step in whole], config.seed, epoch) if setup.mixing else None
     layout = memory_format(device, setup.precision)
     chunk = chunk_size(device, split.size)
@@ -143,7 +144,7 @@ def batches(setup: Setup, epoch: int, first_step: int = 0, only: Tensor | None =
         # A partner may be another rank's sample, so every rank makes the whole batch where batches are mixed.
         loaded = steps if mixed else [ranks.shard(step) for step in steps]
         places = torch.cat(loaded)
-        indices, taken = order[places].to(device), draws[places].to(device)
+        indices, taken = order[places], draws[places]
         pieces = zip(indices.split(chunk), taken.split(chunk), strict=True)
         augmented = [setup.augmentation.apply(split.gather(part), rows(drawn, draw)) for part, draw in pieces]
         images, targets = setup.preprocessing.normalize(torch.cat(augmented), layout), split.labels[indices]
@@ -195,7 +196,7 @@ def validate(setup: Setup, state: State, epoch: int, progress: Progress) -> tupl
         precision=setup.precision,
         ranks=setup.ranks,
         transform=transform,
-        advance=progress.advance_scoring,
+        advance=lambda num: progress.advance_scoring(num * setup.ranks.size),
     )
     # Ranks score other batches than the one process that scores at the end, and may round differently.
     return score(logits, split.labels), logits if transform is None and setup.ranks.size == 1 else None

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from bantamnet.config import Refit, RunConfig
+from bantamnet.data.foldersource import FolderSource
+from bantamnet.data.sources import find_source
 from bantamnet.errors import UserError
 from bantamnet.runs.directory import RunDirectory
 from bantamnet.runs.own import use_copies
@@ -25,6 +27,12 @@ def refit_config(path: Path, seed: int | None = None) -> RunConfig:
         raise UserError(f"--refit: in {path} validation chose no epoch (select: last); {again}")
     if config.data.val.source == "test":
         raise UserError(f"--refit: test images chose the epoch of {path}, and a refit would hide it; {again}")
+    source = find_source(config.data.name)
+    if isinstance(source, FolderSource) and any(file.part == "val" for file in source.listing.files):
+        raise UserError(
+            f"--refit: {source.root} has a val/ of its own, which no run trains on, so there is nothing to add; "
+            "to train on its images too, move them into train/ and begin with a recipe"
+        )
     if config.data.val.augment:
         raise UserError(f"--refit: augmented images chose the epoch of {path}; set data.val.augment=false and train it again")
     if config.watches_plateau:
@@ -54,6 +62,7 @@ def refit_config(path: Path, seed: int | None = None) -> RunConfig:
         update={
             "data": config.data.model_copy(update={"val": config.data.val.model_copy(update={"source": "none"})}),
             "select": "last",
+            "early_stop": None,
             "epochs": origin.epoch,
             "seed": config.seed if seed is None else seed,
             "refit_of": origin,

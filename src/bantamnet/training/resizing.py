@@ -15,6 +15,8 @@ class Resizing:
 
     def __init__(self, stretches: Sequence[Smaller] = ()) -> None:
         self.stretches = stretches
+        self.costs = {place.scale: place.scale**2 for place in stretches}
+        """What a step costs at each scale, one at full size being 1: as its pixels, until it has been measured."""
 
     def scale(self, progress: float) -> float:
         """Share of the full height and width after this share of the schedule."""
@@ -32,9 +34,17 @@ class Resizing:
         layout = torch.channels_last if images.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
         return F.interpolate(images, size=size, mode="bilinear", antialias=True).contiguous(memory_format=layout)
 
+    def places(self) -> dict[float, float]:
+        """A share of the schedule at which each scale comes, the full one first."""
+        ends = [0.0, *(stretch.until for stretch in self.stretches)]
+        return {1.0: 1.0, **{self.scale(end): end for end in ends}}
+
     def cost(self, since: float, until: float) -> float:
-        """What a step between two shares of the schedule costs on average, one at full size being 1: as its pixels."""
+        """What a step between two shares of the schedule costs on average, one at full size being 1."""
         ends = [since, *(stretch.until for stretch in self.stretches if since < stretch.until < until), until]
         if ends[0] >= ends[-1]:
-            return self.scale(since) ** 2
-        return sum((end - begin) * self.scale(begin) ** 2 for begin, end in pairwise(ends)) / (ends[-1] - ends[0])
+            return self._cost_at(since)
+        return sum((end - begin) * self._cost_at(begin) for begin, end in pairwise(ends)) / (ends[-1] - ends[0])
+
+    def _cost_at(self, progress: float) -> float:
+        return self.costs.get(self.scale(progress), 1.0)

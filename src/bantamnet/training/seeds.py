@@ -1,6 +1,7 @@
 """Several runs, one after another: those that are finished are left alone, one that was stopped goes on where it stood."""
 
 import contextlib
+import dataclasses
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -87,6 +88,7 @@ def train_runs(planned: Sequence[Planned], folder: Path, options: Options, finis
     (default: resume `folder`). Ranks that `torchrun` started share each run. Raises `Stopped`.
     """
     console = options.console or Console(quiet=True)
+    options = dataclasses.replace(options, others_follow=True)
     with contextlib.ExitStack() as held:
         if is_main_process():
             held.enter_context(hold(folder))

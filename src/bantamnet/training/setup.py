@@ -103,7 +103,11 @@ class Setup:
         cost, in training images of full size."""
         scorings = math.ceil(steps / self.steps_per_epoch) if epochs is None else epochs
         scored = scorings * len(self.splits.get("val", ())) + self.config.epochs_averaged(scorings) * len(self.splits["train"])
-        return steps * self.config.batch_size * self.resizing.cost(0, progress) + scored * SCORING_COST
+        epochs_done, rest = divmod(steps, self.steps_per_epoch)
+        whole, batch_size = len(self.splits["train"]), self.config.batch_size
+        per_epoch = min(whole, self.steps_per_epoch * batch_size)
+        images = epochs_done * per_epoch + min(rest * batch_size, per_epoch)
+        return images * self.resizing.cost(0, progress) + scored * SCORING_COST
 
 
 def build_net(config: RunConfig, num_classes: int, with_init: bool) -> nn.Module:
@@ -154,6 +158,7 @@ def prepare(
     if device.type == "cpu":
         keep_freed_memory()
     parts = load_parts(config.data, data_dir, listener)
+    torch.zeros(1, device=device)  # starts a GPU, as importing starts a process
     loaded_at = time.perf_counter()
     config, mean, std = with_statistics(config, parts["train"])
     splits = {name: split.to(device) for name, split in divide(parts, config.data.val).items()}

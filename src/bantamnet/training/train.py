@@ -61,6 +61,8 @@ class Options:
     """Recorded as how to repeat the run; empty takes the command line of this process."""
     rank_timeout: float = 600
     """Seconds after which a rank that the others wait for counts as lost."""
+    others_follow: bool = False
+    """Whether a signal that comes too late to stop this run is to stop those after it."""
 
 
 PROBE = 250
@@ -141,14 +143,16 @@ def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> Run
             console.print(early["note"], highlight=False)
         finish(setup, state, run, compile_seconds)
         ranks.wait()
+        if options.others_follow and stop.requested(ranks):
+            stop.leave()
     return run
 
 
 def measure(setup: Setup, state: State, num_steps: int = 2) -> float:
     """Seconds that a training step at full size takes with its share of the augmentation, the optimiser's own work aside.
 
-    Measured on a copy of the net; nothing of the run is changed by it. Of a large batch a CPU, which is about as fast with a
-    small one, only sees a part: its user waits for this.
+    What smaller pictures cost beside that goes to `setup.resizing.costs`. Measured on a copy of the net; nothing else of the run
+    is changed by it. Of a large batch a CPU, which is about as fast with a small one, only sees a part: its user waits for this.
     """
     generators = rng_state(setup.device)
     net = copy.deepcopy(state.net).train()
@@ -159,14 +163,20 @@ def measure(setup: Setup, state: State, num_steps: int = 2) -> float:
     images, targets = batch.images, batch.targets
     if setup.device.type == "cpu":
         images, targets = images[:PROBE], targets[:PROBE]
-    for number in range(num_steps + 1):
-        if number == 1:
-            began = time.perf_counter()
-        loss, _ = gradients(setup, net, images, targets, batch.share)
-        net.zero_grad()
-        loss.item()
+    seconds = {}
+    for scale, place in setup.resizing.places().items():
+        for number in range(num_steps + 1):  # the first is to warm up
+            if number == 1:
+                began = time.perf_counter()
+            loss, _ = gradients(setup, net, setup.resizing.apply(images, place), targets, batch.share)
+            net.zero_grad()
+            loss.item()
+        seconds[scale] = augmenting + (time.perf_counter() - began) / num_steps * len(batch.images) / len(images)
     set_rng_state(generators, setup.device)
-    return augmenting + (time.perf_counter() - began) / num_steps * len(batch.images) / len(images)
+    costs = torch.tensor([seconds[scale] / seconds[1.0] for scale in seconds], dtype=torch.float64)
+    agreed = setup.ranks.sum(costs if setup.ranks.main else torch.zeros_like(costs)).tolist()
+    setup.resizing.costs = dict(zip(seconds, agreed, strict=True))
+    return seconds[1.0]
 
 
 def scoring_seconds(setup: Setup, state: State, num: int = BATCH) -> float:
@@ -280,7 +290,7 @@ def finish(setup: Setup, state: State, run: RunDirectory, compile_seconds: float
             "seconds": state.seconds,
             "wait_seconds": None if setup.resumed else time.perf_counter() - setup.loaded_at - compile_seconds,
             "compile_seconds": compile_seconds,
-            "time_budget": budget_facts(state.pace, setup, seconds) if isinstance(state.pace, TimeBudget) else None,
+            "time_budget": budget_facts(setup, state, state.pace, seconds) if isinstance(state.pace, TimeBudget) else None,
             "refit_of": config.refit_of.model_dump(mode="json") if config.refit_of else None,
             "peak_memory_mb": peak_memory_mb(),
             "ranks": setup.ranks.size,
@@ -293,15 +303,15 @@ def finish(setup: Setup, state: State, run: RunDirectory, compile_seconds: float
     )
 
 
-def budget_facts(pace: TimeBudget, setup: Setup, seconds: float) -> dict[str, Any]:
+def budget_facts(setup: Setup, state: State, pace: TimeBudget, seconds: float) -> dict[str, Any]:
     """What summary.json keeps of a time budget; `seconds` have passed from the first step to the end of the last scoring."""
     return {
         "budget_seconds": pace.seconds,
         "spent_seconds": seconds,
         "planned_steps": pace.plans[0][2],
-        "steps": pace.steps,
-        "epochs": pace.steps / setup.steps_per_epoch,
-        "schedule_done": pace.progress(pace.steps),
+        "steps": state.step,
+        "epochs": state.step / setup.steps_per_epoch,
+        "schedule_done": pace.progress(state.step),
         "repeatable": False,
         "note": "the clock set the number of steps, so a second run differs; "
         "the same config with time_budget: null and this pace makes the same steps at the same rates",

@@ -35,26 +35,42 @@ def table(columns: list[str], rows: list[list[str]]) -> str:
 
 
 def accuracy_and_speed(measured: dict[str, Any]) -> str:
-    """Test accuracy over seeds, and the images/s of the median epoch of runs that had every core."""
+    """Test accuracy over seeds, and the images/s of runs that had every core."""
     runs = measured["runs"]
-    accuracy = percents([run["figures"]["test"]["accuracy"] for run in runs])
+    accuracy = percents([run["figures"]["test"]["accuracy"] for run in runs]) + given_time(runs)
     alone = [run for run in runs if has_every_core(run)]
     if not alone:
         return accuracy
-    speed = each_precision(
-        alone, lambda some: statistics.median(line["images_per_second"] for run in some for line in run["curve"])
-    )
-    return f"{accuracy}, {speed} images/s on {runs[0]['environment']['cpu_cores']} CPU cores"
+    speed = each_precision(alone, training_speed, "images/s")
+    return f"{accuracy}, {speed} on {runs[0]['environment']['cpu_cores']} CPU cores"
 
 
-def each_precision(runs: list[dict[str, Any]], value: Callable[[list[dict[str, Any]]], float], unit: str = "") -> str:
-    """A number of runs; where they were computed in several precisions, and so on several machines, one of each."""
+def given_time(runs: list[dict[str, Any]]) -> str:
+    """Epochs and budget of runs that a time budget ended."""
+    budget = runs[0].get("time_budget")
+    return f" with {budget['epochs']:.1f} epochs in {budget['budget_seconds'] / 3600:g} h" if budget else ""
+
+
+def training_speed(runs: list[dict[str, Any]]) -> float:
+    """Images trained on in a second: in the median epoch, which bears an interruption, or over all where picture sizes change."""
+    epochs = [line for run in runs for line in run["curve"]]
+    if not resolve(runs[0]["name"]).progressive_resizing:
+        return statistics.median(line["images_per_second"] for line in epochs)
+    seconds = [line["train_seconds"] for line in epochs]
+    return sum(line["images_per_second"] * line["train_seconds"] for line in epochs) / sum(seconds)
+
+
+def each_precision(runs: list[dict[str, Any]], value: Callable[[list[dict[str, Any]]], float], unit: str) -> str:
+    """A number of runs for each precision that they were computed in, and so for each machine."""
     alike: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
         alike.setdefault(run["environment"]["precision"], []).append(run)
-    if len(alike) == 1:
-        return f"{value(runs):,.0f}{unit}"
-    return ", ".join(f"{value(some):,.0f}{unit} ({precision})" for precision, some in alike.items())
+    return ", ".join(f"{value(some):,.0f} {unit} ({precision})" for precision, some in alike.items())
+
+
+def in_full(name: str, run: dict[str, Any]) -> bool:
+    """Whether a run went through its recipe's epochs, or through its whole schedule in the time it was given."""
+    return "figures" in run and (bool(run.get("time_budget")) or run["epochs"] == resolve(name).epochs)
 
 
 def recipes_table() -> str:
@@ -62,7 +78,7 @@ def recipes_table() -> str:
     rows = []
     for recipe in list_recipes():
         measured = load(recipe["name"])
-        whole = measured and measured["runs"][0]["epochs"] == resolve(recipe["name"]).epochs
+        whole = measured and in_full(recipe["name"], measured["runs"][0])
         claimed = (recipe["claims"] or {}).get("accuracy")
         cells = [
             f"`{recipe['name']}`",
@@ -115,7 +131,7 @@ def here(name: str) -> str:
     if not measured:
         return "not yet run"
     runs, epochs = measured["runs"], resolve(name).epochs
-    if "figures" in runs[0] and runs[0]["epochs"] == epochs:
+    if in_full(name, runs[0]):
         return f"{percents([run['figures']['test']['accuracy'] for run in runs])} test"
     done = max(line["epoch"] for run in runs for line in run["curve"])
     return f"{percents(epoch_accuracies(name, done))} after {done} of {epochs} epochs"
@@ -139,7 +155,7 @@ def measured_facts() -> dict[str, Any]:
         runs = (load(name) or {"runs": []})["runs"]
         if runs:
             done = max(line["epoch"] for run in runs for line in run["curve"])
-            whole = runs[0]["epochs"] == resolve(name).epochs and "figures" in runs[0]
+            whole = in_full(name, runs[0])
             test = [run["figures"]["test"]["accuracy"] for run in runs] if whole else None
             facts[name] = {"epochs": done, "in_full": whole, "seeds": len(runs), "test_accuracies": test}
     return facts
@@ -179,8 +195,8 @@ def speed_recipes() -> str:
         ]
         spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
         cells = [
-            percents([run["figures"]["test"]["accuracy"] for run in runs]),
-            each_precision(timed, lambda some: statistics.mean(run["wait_seconds"] for run in some), " s")
+            percents([run["figures"]["test"]["accuracy"] for run in runs]) + given_time(runs),
+            each_precision(timed, lambda some: statistics.mean(run["wait_seconds"] for run in some), "s")
             if timed
             else "not measured",
             f"{statistics.mean(ratios):.2f}{spread}" if ratios else "",
@@ -244,15 +260,17 @@ def results_page() -> str:
         runs = measured.get("runs", [measured])
         where = sorted({f"{run['environment']['device']}, {run['environment']['precision']}" for run in runs})
         commands = list(dict.fromkeys(run["command"] for run in runs))
-        cells = [f"`{path.name}`", measured["what"], "; ".join(where), "<br>".join(f"`{command}`" for command in commands)]
+        what = ". ".join(words for words in (measured["what"], measured.get("note", "")) if words)
+        cells = [f"`{path.name}`", what, "; ".join(where), "<br>".join(f"`{command}`" for command in commands)]
         rows.append([cell.replace("|", "\\|") for cell in cells])
         on_gpu = on_gpu or any(run["environment"]["device_type"] == "cuda" for run in runs)
     facts = measured_facts()
     open_ones = [name for name in recipe_names() if not facts.get(name, {}).get("in_full")]
     return (
         "# Results\n\n"
-        "Every figure in the README and in docs/ comes from a file here, which holds the command, the hardware, the\n"
-        "versions and the seeds behind it. This page is made by `python benchmarks/documents.py`.\n\n"
+        "Every accuracy, time and speed in the README and in docs/ that was measured here comes from a file of this folder,\n"
+        "which holds the command, the hardware, the versions and the seeds behind it. `python benchmarks/documents.py` made\n"
+        "this page.\n\n"
         + table(["file", "what was measured", "where", "command"], rows)
         + "\n\nNot yet run in full: "
         + ", ".join(f"`{name}`" for name in open_ones)

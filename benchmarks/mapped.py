@@ -21,9 +21,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from rich.console import Console
-from step import timed
 
-from bantamnet.bench.steps import Steps
+from bantamnet.bench.steps import Steps, images_per_second
 from bantamnet.config import RunConfig
 from bantamnet.data.listener import ConsoleListener
 from bantamnet.data.split import Mapped
@@ -117,9 +116,12 @@ def memory(config: RunConfig, out: Path) -> dict[str, Any]:
 def throughput(mapped: RunConfig, in_memory: RunConfig, pairs: int, num_steps: int) -> dict[str, Any]:
     """Images/s of mapped and of in-memory training steps, in alternation, and the ratio of each pair."""
     steps = [Steps(*ready(config)) for config in (mapped, in_memory)]
-    for step in steps:
-        timed(step, num_steps)
-    measured = [[timed(step, num_steps) for step in steps] for _ in range(pairs)]
+
+    def both() -> list[float]:
+        return [images_per_second(step, step.setup.device, seconds=0, at_least=num_steps) for step in steps]
+
+    both()
+    measured = [both() for _ in range(pairs)]
     ratios = [ours / other for ours, other in measured]
     return {"images_per_second": measured, "ratios": ratios, "median_ratio": statistics.median(ratios)}
 

@@ -25,7 +25,8 @@ for seed in "${@:3}"; do
 done
 [ -z "${OPTIONS:-}" ] || exit 0
 for recipe in "${recipes[@]}"; do
-    "$python" "$root/benchmarks/collect.py" "$recipe in full, its seeds in turn with those of ${recipes[*]}" \
+    others=$(printf '%s\n' "${recipes[@]}" | grep -vx "$recipe" | paste -sd ' ')
+    "$python" "$root/benchmarks/collect.py" "$recipe in full, its seeds in turn with those of $others" \
         "$root/results/$recipe.json" $(printf "$recipe-%s " "${@:3}")
 done
 "$python" "$root/benchmarks/documents.py"

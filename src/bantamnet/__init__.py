@@ -1,4 +1,4 @@
-"""Train, measure, shrink and ship small image classifiers to a parameter budget.
+"""Train, measure and audit small image classifiers to a parameter budget.
 
 `build`, `train`, `resume` and `load` are the whole job in Python; the command `bantamnet` is the same on a terminal.
 Importing this package is cheap: PyTorch is loaded by the first call.

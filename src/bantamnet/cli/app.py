@@ -38,7 +38,7 @@ from bantamnet.cli.verbs_recipes import recipes_app
 from bantamnet.errors import UserError
 
 app = typer.Typer(
-    help="Train, measure, shrink and ship small image classifiers to a parameter budget.",
+    help="Train, measure and audit small image classifiers to a parameter budget.",
     epilog="Start with: bantamnet train quickstart",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

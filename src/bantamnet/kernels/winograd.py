@@ -6,7 +6,7 @@ A processor that multiplies matrices at its full rate in oneDNN's convolutions c
 4 × 4 pixels of output take 36 a pair of channels instead of 144, in the forward pass and for both gradients; `winograd.c` carries
 maps to and from the 36 points, PyTorch multiplies the matrices. What it costs is accuracy: rounding 36 numbers to bf16, not 16 of
 them, is amplified. With the textbook's points 0, ±1, ±2 outputs and gradients are 3% (of their root mean square) off, with those
-of `winograd.c` 1.3%; plain bf16 is 0.2% off. Training does not suffer from that (`results/speed-notes.md`). In float they are a
+of `winograd.c` 1.3%; plain bf16 is 0.2% off. Trials see no difference in training (`results/speed-notes.md`). In float they are a
 millionth off, as any convolution is; so there tiles may be of 8 × 8 pixels too, 100 multiplications instead of 576, which is a
 hundred-thousandth off, a hundredth of what plain bf16 is.
 

@@ -77,6 +77,9 @@ def test_every_cell_is_checked_before_the_first_one_trains(tmp_path: Path) -> No
     for cell in ("[160,320,560], batch_size=64: ", "[160,320,560], batch_size=2000: ", "[16,32,56], batch_size=2000: "):
         assert f"model.widths={cell}" in mistakes
     assert "model.widths=[16,32,56], batch_size=64" not in mistakes and not out.exists()
+    with pytest.raises(UserError, match=r"precision=fp32-winograd: .*torch.compile"):
+        ablate("quickstart", ["precision=fp32,fp32-winograd"], 1, ["compile=default"], out, [], Options())
+    assert not out.exists()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="is no ablation; choose another --out"):

@@ -202,18 +202,21 @@ def test_the_gpu_script_goes_on_where_it_stopped_and_leaves_results(tmp_path: Pa
     root = Path(__file__).parent.parent
     environment = {
         **os.environ,
-        "ITEMS": "seeds quickstart 2\nseeds quickstart 1 optim.lr=0.05\nloop quickstart",
+        "ITEMS": "seeds quickstart 1 optim.lr=-1\nseeds quickstart 2\nseeds quickstart 1 optim.lr=0.05\nloop quickstart",
         "PYTHON": sys.executable,
     }
 
-    def run(seconds: int) -> str:
+    def run(seconds: int, status: int = 0) -> str:
         command = ["bash", str(root / "benchmarks" / "gpu.sh"), "--dry-run", str(tmp_path / "out"), str(seconds)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.returncode == status, done.stdout + done.stderr
         return done.stdout.splitlines()[-1]
 
-    assert run(10) == "time is up before seeds-quickstart" and not list((tmp_path / "out").iterdir())
-    assert run(250) == "everything in the list is measured" == run(60)
+    assert run(10) == "time is up before seeds-quickstart--1" and not list((tmp_path / "out").iterdir())
+    # One that fails does not keep the others from being measured.
+    assert run(250, status=1) == "== loop-quickstart"
+    environment["ITEMS"] = environment["ITEMS"].partition("\n")[2]
+    assert run(60) == "everything in the list is measured"
     trained = json.loads((tmp_path / "out" / "seeds-quickstart.json").read_text())
     assert [each["seed"] for each in trained["runs"]] == [0, 1] and all(each["figures"]["test"] for each in trained["runs"])
     other = json.loads((tmp_path / "out" / "seeds-quickstart-0.05.json").read_text())

@@ -91,6 +91,9 @@ def test_the_range_test_stops_where_the_loss_is_not_finite() -> None:
     object.__setattr__(setup, "task", Exploding())
     facts, _ = check.range_test(setup, state, 30)
     assert len(facts["losses"]) == 8 and all(map(math.isfinite, facts["losses"]))
+    Exploding.calls = 8  # from the first one on
+    facts, seconds = check.range_test(setup, state, 30)
+    assert facts["losses"] == [] and facts["verdict"] == "unknown" and facts["low"] is None and seconds > 0
 
 
 def test_a_sound_recipe_learns_a_batch_by_heart() -> None:

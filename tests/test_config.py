@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from bantamnet.config import RunConfig
-from bantamnet.configfile import apply_set, merge, validate, write_yaml
+from bantamnet.configfile import apply_set, merge, read_value, validate, write_yaml
 from bantamnet.errors import UserError, unknown
 from bantamnet.models.build import build_to_count
 from bantamnet.models.resnet import count_parameters
@@ -131,6 +131,32 @@ def test_sets_reach_into_lists_and_change_kinds() -> None:
     assert [g.lr for g in changed.optim] == [0.2, 0.5]
     assert apply_set({"a": 1}, "b.c=[1, x]") == {"a": 1, "b": {"c": [1, "x"]}}
     assert merge({"a": {"b": [1, 2], "c": 3}}, {"a": {"b": [4]}}) == {"a": {"b": [4], "c": 3}}
+
+
+def test_the_order_of_sets_does_not_lose_any() -> None:
+    """A new name clears away keys of the old one, wherever it stands, but nothing that is set beside it."""
+    model, count = resolve("resnet8-tiny", ["model.blocks=[5,5,5]", "model.name=resnet20"]).model, "data.val.count=20"
+    assert model == resolve("resnet8-tiny", ["model.name=resnet20", "model.blocks=[5,5,5]"]).model
+    assert resolve("resnet8-tiny", [count, "data.name=./somewhere"]).data.val.count == 20
+    assert resolve("quickstart", ["model.name=resnet8", "model.stem_width=8", "model.name=resnet20"]).model.name == "resnet20"
+    two = "optim=[{match: '@norm-bias', name: sgd, lr: 0.2}, {name: sgd, lr: 0.1}]"
+    for sets in (["optim.lr=7", two, "optim.1.name=adam"], [two, "optim.1.eps=1e-3", "optim.1.name=adam"]):
+        assert [group.name for group in resolve("quickstart", sets).optim] == ["sgd", "adam"]
+
+
+def test_numbers_with_an_exponent_are_numbers_wherever_they_stand() -> None:
+    for text in ("1e-8", "1E+3", "-2e5", "3.e-4"):
+        found = apply_set({}, f"optim.args.eps={text}")["optim"]["args"]["eps"]
+        assert isinstance(found, float) and found == float(text)
+    assert apply_set({}, "data.name='1e5'") == {"data": {"name": "1e5"}}
+    assert yaml.load(write_yaml({"a": "1e5", "b": 1e-8}), yaml.SafeLoader) == {"a": "1e5", "b": 1e-8}
+    assert read_value(write_yaml({"a": "1e5", "b": 1e-8})) == {"a": "1e5", "b": 1e-8}
+
+
+@pytest.mark.parametrize(("short", "key", "other"), [("ema", "decay", "buffers=average"), ("sam", "rho", "adaptive=true")])
+def test_a_number_that_stands_for_a_section_takes_more_keys(short: str, key: str, other: str) -> None:
+    section = getattr(resolve("quickstart", [f"{short}=0.5", f"{short}.{other}"]), short)
+    assert getattr(section, key) == 0.5 and str(getattr(section, other.partition("=")[0])).lower() == other.partition("=")[2]
 
 
 def test_names_are_looked_up_as_path_then_recipe_then_net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -326,6 +326,31 @@ def test_a_budget_on_the_command_line(
     assert code == 2 and "1h30m" in err
 
 
+def test_a_refit_of_a_run_that_was_to_stop_early_can_be_read_back(tmp_path: Path) -> None:
+    run = train.train(tiny(*SMALL, "early_stop.patience=1", "epochs=1"), tmp_path / "run")
+    again = train.train(refit_config(run.path), tmp_path / "refit")
+    assert again.config().early_stop is None and (again.summary() or {})["label"] == "final"
+
+
+def test_a_refit_has_nothing_to_add_where_validation_images_have_a_folder(tmp_path: Path) -> None:
+    for part in ("train", "val", "test"):
+        for name in ("a", "b"):
+            (tmp_path / "set" / part / name).mkdir(parents=True)
+            (tmp_path / "set" / part / name / "x.png").touch()
+    RunDirectory.create(tmp_path / "run", tiny(*SMALL, f"data.name={tmp_path / 'set'}"))
+    with pytest.raises(UserError, match=r"val/ of its own.*move them into train/"):
+        refit_config(tmp_path / "run")
+
+
+def test_a_budgets_facts_are_those_of_the_steps_that_were_made(tmp_path: Path) -> None:
+    """Validation accuracy does not rise at this rate, so the run ends early, with most of its budget left."""
+    sets = ("time_budget=60", "early_stop.patience=1", "optim.lr=1e-9")
+    summary = train.train(tiny(*SMALL, *sets), tmp_path / "run").summary() or {}
+    facts = summary["time_budget"]
+    assert summary["stopped_early"] and facts["steps"] == summary["steps"] and facts["epochs"] == facts["steps"] / 26
+    assert facts["schedule_done"] == pytest.approx(summary["stopped_early"]["schedule_done"]) and facts["schedule_done"] < 0.9
+
+
 @pytest.mark.parametrize(
     ("sets", "words"),
     [

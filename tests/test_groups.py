@@ -92,6 +92,24 @@ def test_a_group_is_runs_as_trained_alone_and_the_same_command_goes_on(
         assert code == 2 and "is a group of runs; name one of them, as in" in err and "seed-0" in err
 
 
+def test_a_signal_while_a_run_is_scored_for_the_last_time_stops_those_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group, write = tmp_path / "group", RunDirectory.write_summary
+
+    def hear(run: RunDirectory, summary: dict[str, Any]) -> None:
+        write(run, summary)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunDirectory, "write_summary", hear)
+        with pytest.raises(Stopped, match=f"--resume {group}$"):
+            training.train_seeds(small(), 2, group, Options(), quiet)
+    assert [bool(run.summary()) for run in group_runs(group)] == [True, False]
+    training.resume_seeds(group, Options(), quiet)
+    assert all(run.summary() for run in group_runs(group))
+
+
 @pytest.mark.parametrize("again", ["command", "resume"])
 def test_a_signal_in_the_second_run_and_the_end_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: str) -> None:
     config, group = small(), tmp_path / "group"

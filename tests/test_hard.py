@@ -89,6 +89,19 @@ def test_ranks_agree_on_what_the_last_of_them_saw() -> None:
         assert memory.chosen is not None and memory.chosen.tolist() == [3, 2]
 
 
+def test_of_an_image_that_two_ranks_saw_at_once_the_larger_loss_counts() -> None:
+    class Two(Ranks):
+        def gather(self, tensor: Tensor, lengths: list[int] | None = None) -> list[Tensor]:
+            other = torch.tensor([4, 4]) if tensor.dtype == torch.int64 else torch.tensor([2.0, 9.0])
+            return [tensor, other] if self.main else [other, tensor]
+
+    for rank in range(2):
+        memory = HardMemory([], 2, CPU)
+        memory.losses, memory.seen = torch.tensor([6.0, 1.0]), torch.tensor([4, 4])
+        memory.merge(Two(rank, 2))
+        assert memory.losses.tolist() == [6, 9] and memory.seen.tolist() == [4, 4]
+
+
 @pytest.mark.parametrize("steps", [10, 17])
 def test_a_run_stopped_in_the_middle_ends_as_one_that_was_not(
     steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from bantamnet.models.resnet import ResNet
 from bantamnet.runs.directory import RunDirectory
 from bantamnet.runs.lookup import resolve
 from bantamnet.runtime import Ranks
-from bantamnet.training import loop
+from bantamnet.training import loop, train
 from bantamnet.training.progress import Progress
 from bantamnet.training.setup import Setup, State, prepare
 from bantamnet.training.signals import Stop
@@ -43,6 +44,22 @@ def train_recording(setup: Setup, state: State, folder: Path) -> list[tuple[Tens
     progress.begin(0, 1, setup.config.epochs)
     loop.fit(setup, state, state.net.train(), run, progress, Stop(folder), lambda line: None)
     return seen
+
+
+@pytest.mark.parametrize("sets", [["batch_size=1000"], ["batch_size=600", "drop_last=true"], ["batch_size=5000"]])
+def test_progress_ends_where_it_said(tmp_path: Path, sets: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """1,293 training and 144 validation images, in batches that do not divide them."""
+    bars: list[Progress] = []
+    begin = Progress.begin
+
+    def begun(bar: Progress, *about: Any) -> None:
+        bars.append(bar)
+        begin(bar, *about)
+
+    monkeypatch.setattr(Progress, "begin", begun)
+    train.train(tiny(*sets, "device=cpu"), tmp_path / "run")
+    (bar,) = bars
+    assert bar.done == pytest.approx(bar.total) and bar.total > 1000
 
 
 def plain_loop(net: ResNet, batches: list[tuple[Tensor, Tensor]]) -> None:

@@ -241,6 +241,30 @@ def test_a_damaged_cache_is_made_anew(harm: str, small: Path, own_cache: Path) -
     assert torch.equal(after.splits["train"].gather(everything), before.gather(everything))
 
 
+@pytest.mark.parametrize("trouble", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error"), MemoryError()])
+def test_a_picture_that_could_not_be_read_once_is_tried_again(
+    trouble: Exception, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.read_bytes
+
+    def failing(path: Path) -> bytes:
+        if path.name == "1.png":
+            raise trouble
+        return real(path)
+
+    (small / "2" / "0.png").write_bytes(b"no picture")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", failing)
+        with pytest.raises(UserError, match="2 of 60 pictures cannot be read"):
+            read(small)
+    with pytest.raises(UserError, match="1 of 60 pictures cannot be read"):
+        read(small)
+    hearing = Hearing()
+    with pytest.raises(UserError, match="1 of 60"):
+        FolderSource(small).read(Data(name=str(small)), hearing)
+    assert not hearing.decoded, "what is damaged stays so until the file changes"
+
+
 def test_an_unwritable_cache_says_where_to_put_it(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("BANTAMNET_CACHE", str(tmp_path / "file" / "below"))

@@ -1,5 +1,6 @@
 """Progressive resizing and the freezing of what has come to its end, against the slow way to say the same."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from bantamnet.runtime import Ranks
 from bantamnet.training import train
 from bantamnet.training.pace import TimeBudget
 from bantamnet.training.resizing import Resizing
+from bantamnet.training.setup import prepare
 from bantamnet.training.signals import Stopped
 from conftest import invoke, tiny
 from same_run import SETS, assert_same_run, stopping_after
@@ -96,6 +98,24 @@ def test_a_time_budget_knows_that_small_pictures_are_cheap() -> None:
     assert pace.progress(step) == 1 and 880 < now[0] <= 930
 
 
+def test_what_small_pictures_cost_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A net whose steps take 1 s at full size, 0.8 and 0.6 s at the smaller ones: by pixels they would be 0.56 and 0.25."""
+    setup, state = prepare(tiny(PLAN, "device=cpu"), None, torch.device("cpu"), Ranks())
+    full, now = setup.preprocessing.size[0], [0.0]
+    before = {name: tensor.clone() for name, tensor in state.net.state_dict().items()}
+
+    def slow(setup: Any, net: Any, images: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+        now[0] += {full: 1.0, round(0.75 * full): 0.8, full // 2: 0.6}[images.shape[2]]
+        return torch.zeros(()), torch.zeros(1)
+
+    monkeypatch.setattr(train, "gradients", slow)
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    assert train.measure(setup, state) == pytest.approx(1.0)
+    assert setup.resizing.costs == pytest.approx({1.0: 1.0, 0.75: 0.8, 0.5: 0.6})
+    assert setup.resizing.cost(0, 1) == pytest.approx(0.25 * 0.6 + 0.35 * 0.8 + 0.4)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in state.net.state_dict().items())
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [
@@ -117,6 +137,7 @@ def test_wrong_plans_are_told(
         ("{name: linear, epochs: 1}", True),
         ("{name: trapezoid, epochs: 1, end: 0}", True),
         ("{name: linear, epochs: 1, end: 0.1}", False),
+        ("{name: trapezoid, cooldown: 0, epochs: 1}", False),
         ("{name: cosine, epochs: 1}", False),
     ],
 )
@@ -126,6 +147,14 @@ def test_a_rate_is_over_when_it_is_zero_for_good(schedule: str, over: bool) -> N
     rate = LearningRate(group, 10, 2)
     assert [rate.over(step) for step in (0, 9)] == [False, False]
     assert rate.over(10) == over == all(rate.at(step) < 1e-12 for step in range(10, 40))
+
+
+def test_a_rate_that_falls_by_epochs_is_over_when_the_last_of_them_is() -> None:
+    schedule = "[{name: warmup, epochs: 0.5}, {name: linear, epochs: 2, every: epoch}]"
+    rate = LearningRate(tiny(f"optim={{name: sgd, lr: 0.1, schedule: {schedule}}}").optim[0], 10, 4)
+    for step in range(40):
+        assert rate.over(step) == all(rate.at(later) < 1e-12 for later in range(step, 60)), step
+    assert rate.at(27) > 0.01 and rate.over(30)
 
 
 LINEAR = "schedule: {name: linear, epochs: 1}"

@@ -99,8 +99,22 @@ def merge(base: Tree, changes: Tree) -> Tree:
 
 
 def apply_sets(tree: Tree, assignments: Iterable[str]) -> Tree:
-    """`tree` with all assignments carried out in their order, names first: a new name clears away keys of the old one."""
-    for assignment in sorted(assignments, key=lambda text: not text.partition("=")[0].strip().endswith(".name")):
+    """`tree` with all assignments carried out, in their order but for names.
+
+    A section's new name clears away keys of the old one, so it comes before what else is said of that section.
+    """
+    ordered: list[tuple[str, str]] = []
+    for assignment in assignments:
+        key = assignment.partition("=")[0].strip()
+        section, _, last = key.rpartition(".")
+        place = len(ordered)
+        if last == "name":
+            others = [other for other, _ in ordered]
+            since = max((number + 1 for number, other in enumerate(others) if f"{section}.".startswith(f"{other}.")), default=0)
+            inside = (n for n in range(since, place) if others[n] != key and others[n].startswith(f"{section}."))
+            place = min(inside, default=place)
+        ordered.insert(place, (key, assignment))
+    for _, assignment in ordered:
         tree = apply_set(tree, assignment)
     return tree
 

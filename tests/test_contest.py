@@ -377,6 +377,10 @@ EARLY = [
     (["init=gone.safetensors"], "gone.safetensors"),
     (["init=@model", "model={name: resnet8}"], "is another net than resnet8"),
     (["model.widths=[9000]", "budget=fly"], "over the budget"),
+    (
+        ["model={name: airbench94}", "budget=light", "progressive_resizing=[{scale: 0.25, until: 0.5}]"],
+        "pictures of 8 × 8 are too small for airbench94; make the scale 0.25 of progressive_resizing larger",
+    ),
 ]
 
 

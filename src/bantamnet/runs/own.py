@@ -9,16 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from torch import nn
-
-from bantamnet.config import OwnGroup, OwnModel, RunConfig, Used
+from bantamnet.config import OwnGroup, RunConfig, Used
 from bantamnet.configfile import Tree
 from bantamnet.data.augment import parse
 from bantamnet.data.operations import OPERATIONS
 from bantamnet.data.own import check_operations, register_operation, register_source
-from bantamnet.data.sources import SOURCES, find_source
+from bantamnet.data.sources import SOURCES
 from bantamnet.errors import UserError, told, unknown
-from bantamnet.models.own import OWN_MODELS, check_forward, register_model
+from bantamnet.models.own import OWN_MODELS, register_model
 from bantamnet.optim.own import OWN_OPTIMIZERS, check_own, register_optimizer
 from bantamnet.runs.tensorfile import write_bytes
 
@@ -209,12 +207,8 @@ def require(kind: str, name: str, config: Mapping[str, Any], what: str) -> None:
         warnings.warn(f"{what} was trained with {told_files}; {name!r} comes from {place.file}, which differs", stacklevel=3)
 
 
-def check_parts(config: RunConfig, net: nn.Module) -> None:
-    """Try what is a user's own in small, before data are loaded or anything is written; raises `UserError` for what is wrong."""
-    source = find_source(config.data.name)
-    size = (config.data.size, config.data.size) if config.data.size else source.size
-    if isinstance(config.model, OwnModel):
-        check_forward(config.model.name, net, size, len(source.class_names))
+def check_parts(config: RunConfig, size: tuple[int, int]) -> None:
+    """Try a user's own optimisers and operations in small, on pictures of `size`; raises `UserError` for what is wrong."""
     for group in config.optim:
         if isinstance(group, OwnGroup):
             check_own(group)

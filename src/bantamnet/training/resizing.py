@@ -22,16 +22,19 @@ class Resizing:
         """Share of the full height and width after this share of the schedule."""
         return next((stretch.scale for stretch in self.stretches if progress < stretch.until - 1e-9), 1.0)
 
+    def size(self, full: Sequence[int], progress: float) -> list[int]:
+        """Height and width at this point of pictures of this full height and width."""
+        return [max(1, round(self.scale(progress) * side)) for side in full]
+
     def apply(self, images: Tensor, progress: float) -> Tensor:
         """Normalised images (N, C, H, W) float → the same at the size of this point.
 
         The filter is Pillow's `BILINEAR`, which averages where it shrinks.
         """
-        scale = self.scale(progress)
-        if scale == 1:
+        if self.scale(progress) == 1:
             return images
-        size = [max(1, round(scale * side)) for side in images.shape[2:]]
         layout = torch.channels_last if images.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+        size = self.size(images.shape[2:], progress)
         return F.interpolate(images, size=size, mode="bilinear", antialias=True).contiguous(memory_format=layout)
 
     def places(self) -> dict[float, float]:

@@ -76,7 +76,8 @@ def fit(setup: Setup, state: State, net: nn.Module, run: RunDirectory, progress:
             num_images += len(targets) * ranks.size
             progress.advance(len(targets) * ranks.size * setup.resizing.cost(position, position))
             if pace.look(state.step, clock.read):
-                progress.change(setup.work(pace.steps), pace.num_epochs(setup.steps_per_epoch))
+                end = state.end(setup.steps_per_epoch)
+                progress.change(progress.done + setup.work(state.point, end), end.epochs)
             every = config.checkpoint.every_steps
             if stop.requested(ranks) or (every and state.step % every == 0):
                 checkpoint()

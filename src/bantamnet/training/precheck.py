@@ -53,5 +53,5 @@ def check_sizes(config: RunConfig, net: nn.Module, size: tuple[int, int], num_cl
         except RuntimeError:
             larger = "data.size" if scale == 1 else f"the scale {scale:g} of progressive_resizing"
             raise UserError(
-                f"pictures of {height} × {width} are too small for {config.model.name}; make {larger} larger, or the net flatter"
+                f"pictures of {height} × {width} are too small for {config.model.name}; make {larger} larger or the net shallower"
             ) from None

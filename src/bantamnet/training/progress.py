@@ -62,7 +62,7 @@ class Progress(AbstractContextManager["Progress"]):
         worked = self.done - self.at_start
         if worked <= 0:
             return "?"
-        return duration((self.total - self.done) * (time.monotonic() - self.began) / worked)
+        return duration(max(0.0, self.total - self.done) * (time.monotonic() - self.began) / worked)
 
     def epoch(self, line: dict[str, Any]) -> None:
         """One line for an epoch that ended."""

@@ -4,7 +4,7 @@ import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,16 @@ from bantamnet.training.resizing import Resizing
 from bantamnet.training.stopping import EarlyStopping
 
 
+class Point(NamedTuple):
+    """How far a run is."""
+
+    step: int = 0
+    progress: float = 0.0
+    """Share of the schedule."""
+    epochs: int = 0
+    """Those that are scored."""
+
+
 @dataclass
 class State:
     """What changes while training; a checkpoint holds all of it and the state of the random generators."""
@@ -58,6 +68,15 @@ class State:
     """What they say of the plain validation images, so that these need not be scored again; None after a resume."""
     seconds: float = 0.0
     """Wall time spent, over all resumes."""
+
+    @property
+    def point(self) -> Point:
+        """Where it stands."""
+        return Point(self.step, self.pace.progress(self.step), self.epochs_done)
+
+    def end(self, steps_per_epoch: int) -> Point:
+        """Where the run ends, as far as is known now."""
+        return Point(self.pace.steps, 1.0, self.pace.num_epochs(steps_per_epoch))
 
     @property
     def scored_net(self) -> nn.Module:
@@ -98,16 +117,20 @@ class Setup:
         """Steps whose images are augmented together."""
         return max(1, chunk_size(self.device, self.splits["train"].size) // self.config.batch_size)
 
-    def work(self, steps: int, epochs: int | None = None, progress: float = 1.0) -> float:
-        """What so many steps, up to this share of the schedule, the scoring after `epochs` (default: those begun) and averages
-        cost, in training images of full size."""
-        scorings = math.ceil(steps / self.steps_per_epoch) if epochs is None else epochs
-        scored = scorings * len(self.splits.get("val", ())) + self.config.epochs_averaged(scorings) * len(self.splits["train"])
-        epochs_done, rest = divmod(steps, self.steps_per_epoch)
-        whole, batch_size = len(self.splits["train"]), self.config.batch_size
-        per_epoch = min(whole, self.steps_per_epoch * batch_size)
-        images = epochs_done * per_epoch + min(rest * batch_size, per_epoch)
-        return images * self.resizing.cost(0, progress) + scored * SCORING_COST
+    def work(self, since: Point, until: Point) -> float:
+        """What steps, scoring after epochs and averages cost between two points of a run, in training images of full size."""
+        val, train = len(self.splits.get("val", ())), len(self.splits["train"])
+        averaged = self.config.epochs_averaged(until.epochs) - self.config.epochs_averaged(since.epochs)
+        scored = (until.epochs - since.epochs) * val + averaged * train
+        images = self._images(until.step) - self._images(since.step)
+        return images * self.resizing.cost(since.progress, until.progress) + scored * SCORING_COST
+
+    def _images(self, steps: int) -> int:
+        """Images in so many steps; an epoch's last batch may be short."""
+        epochs, rest = divmod(steps, self.steps_per_epoch)
+        batch_size = self.config.batch_size
+        per_epoch = min(len(self.splits["train"]), self.steps_per_epoch * batch_size)
+        return epochs * per_epoch + min(rest * batch_size, per_epoch)
 
 
 def build_net(config: RunConfig, num_classes: int, with_init: bool) -> nn.Module:

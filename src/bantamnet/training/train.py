@@ -42,7 +42,7 @@ from bantamnet.training.loop import batches, fit
 from bantamnet.training.pace import TimeBudget
 from bantamnet.training.precheck import check_before_data
 from bantamnet.training.progress import Progress, duration, facts_table
-from bantamnet.training.setup import Setup, State, prepare
+from bantamnet.training.setup import Point, Setup, State, prepare
 from bantamnet.training.signals import listen
 from bantamnet.training.step import gradients
 from bantamnet.training.tracking import check_tracker, tracking
@@ -130,9 +130,9 @@ def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> Run
         if ranks.main:
             console.print(facts_table(facts(setup, state, path, seconds)))
         with Progress(console) as progress, tracking(config.track if ranks.main else "none", run) as track:
-            done = setup.work(state.step, state.epochs_done, state.pace.progress(state.step))
-            total = setup.work(state.pace.steps)
-            progress.begin(done, total, state.pace.num_epochs(setup.steps_per_epoch))
+            end = state.end(setup.steps_per_epoch)
+            done = setup.work(Point(), state.point)
+            progress.begin(done, done + setup.work(state.point, end), end.epochs)
             try:
                 fit(setup, state, net, run, progress, stop, track)
             except NonFiniteError as error:
@@ -206,7 +206,7 @@ def facts(setup: Setup, state: State, path: Path, step_seconds: float) -> dict[s
     config = setup.config
     params, budget = count_parameters(state.net), config.max_parameters
     limit = f"{budget:,} ({config.budget})" if isinstance(config.budget, str) else f"{budget:,}" if budget else "none"
-    left = setup.work(state.pace.steps) - setup.work(state.step, state.epochs_done, state.pace.progress(state.step))
+    left = setup.work(state.point, state.end(setup.steps_per_epoch))
     num = ", ".join(f"{len(split):,} {name}" for name, split in setup.splits.items())
     if config.data.val.source == "test":
         num += " (val is test)"

@@ -133,11 +133,11 @@ def test_sets_reach_into_lists_and_change_kinds() -> None:
     assert merge({"a": {"b": [1, 2], "c": 3}}, {"a": {"b": [4]}}) == {"a": {"b": [4], "c": 3}}
 
 
-def test_the_order_of_sets_does_not_lose_any() -> None:
+def test_the_order_of_sets_does_not_lose_any(tmp_path: Path) -> None:
     """A new name clears away keys of the old one, wherever it stands, but nothing that is set beside it."""
     model, count = resolve("resnet8-tiny", ["model.blocks=[5,5,5]", "model.name=resnet20"]).model, "data.val.count=20"
     assert model == resolve("resnet8-tiny", ["model.name=resnet20", "model.blocks=[5,5,5]"]).model
-    assert resolve("resnet8-tiny", [count, "data.name=./somewhere"]).data.val.count == 20
+    assert resolve("resnet8-tiny", [count, f"data.name={tmp_path}"]).data.val.count == 20
     assert resolve("quickstart", ["model.name=resnet8", "model.stem_width=8", "model.name=resnet20"]).model.name == "resnet20"
     two = "optim=[{match: '@norm-bias', name: sgd, lr: 0.2}, {name: sgd, lr: 0.1}]"
     for sets in (["optim.lr=7", two, "optim.1.name=adam"], [two, "optim.1.eps=1e-3", "optim.1.name=adam"]):

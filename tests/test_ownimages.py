@@ -255,7 +255,7 @@ def test_a_picture_that_could_not_be_read_once_is_tried_again(
     (small / "2" / "0.png").write_bytes(b"no picture")
     with monkeypatch.context() as patch:
         patch.setattr(Path, "read_bytes", failing)
-        with pytest.raises(UserError, match="2 of 60 pictures cannot be read"):
+        with pytest.raises(UserError, match="4 of 60 pictures cannot be read"):
             read(small)
     with pytest.raises(UserError, match="1 of 60 pictures cannot be read"):
         read(small)

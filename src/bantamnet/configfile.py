@@ -108,11 +108,11 @@ def apply_sets(tree: Tree, assignments: Iterable[str]) -> Tree:
         key = assignment.partition("=")[0].strip()
         section, _, last = key.rpartition(".")
         place = len(ordered)
-        if last == "name":
-            others = [other for other, _ in ordered]
-            since = max((number + 1 for number, other in enumerate(others) if f"{section}.".startswith(f"{other}.")), default=0)
-            inside = (n for n in range(since, place) if others[n] != key and others[n].startswith(f"{section}."))
-            place = min(inside, default=place)
+        others = [other for other, _ in ordered]
+        if last == "name" and key not in others:
+            whole = (number for number, other in enumerate(others) if f"{section}.".startswith(f"{other}."))
+            since = max(whole, default=-1) + 1
+            place = next((number for number in range(since, place) if others[number].startswith(f"{section}.")), place)
         ordered.insert(place, (key, assignment))
     for _, assignment in ordered:
         tree = apply_set(tree, assignment)

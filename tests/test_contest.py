@@ -19,6 +19,7 @@ from bantamnet.config.ending import parse_duration
 from bantamnet.data.sources import find_source
 from bantamnet.errors import UserError
 from bantamnet.optim.groups import Optimizers
+from bantamnet.runs.describe import list_runs
 from bantamnet.runs.directory import RunDirectory
 from bantamnet.runtime import Ranks
 from bantamnet.training import loop, train
@@ -177,6 +178,9 @@ def test_a_budget_shorter_than_an_epoch(tmp_path: Path, monkeypatch: pytest.Monk
     assert [line["step"] for line in run.epochs()] == [summary["steps"]]
     assert summary["figures"]["val"]["accuracy"] == run.epochs()[0]["val_accuracy"]
     assert summary["label"] == "clean" and summary["time_budget"]["epochs"] == summary["steps"] / STEPS_PER_EPOCH
+    assert list_runs(tmp_path, "name", ["name"])[0]["epochs"] == "1/1"
+    (run.path / "summary.json").unlink()  # then no one knows yet how many there will be
+    assert list_runs(tmp_path, "name", ["name"])[0]["epochs"] == "1/?"
 
 
 def test_a_stall_ends_the_run_with_the_schedule_at_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -342,6 +342,7 @@ DATA = (
     "    s = canonical(np.arange(8 * 192, dtype=np.int64).astype(np.uint8).reshape(8, 3, 8, 8), np.arange(8) % 2, ('a', 'b'))\n"
     "    return s, s\n"
 )
+NORMED = GOOD.replace("nn.Linear(3, num_classes)", "nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, num_classes))")
 USE_N, USE_OP, USE_O = "model.name=n", "data.augment=o", "optim.name=o"
 # (content of mine.py, settings, words that the message must hold)
 WRONG: list[tuple[str, str, list[str]]] = [
@@ -383,6 +384,9 @@ WRONG: list[tuple[str, str, list[str]]] = [
     (GOOD.replace("nn.Linear(3, num_classes)", "nn.Identity()"), USE_N, ["no parameters"]),
     (GOOD.replace("x.mean((2, 3))", "x"), USE_N, ["n fails on images (2, 3, 32, 32): RuntimeError", "mine.py, line 9)"]),
     (GOOD.replace("num_classes)\n", "7)\n"), USE_N, ["logits (2, 10), got torch.float32 (2, 7)"]),
+    (GOOD.replace("x.mean((2, 3))", "x.mean((2, 3)).squeeze()"), USE_N, ["1 image into", "(1, 10), got torch.float32 (10,)"]),
+    (NORMED, f"{USE_N};batch_size=76", ["batch of one image is left, which n cannot be", "Expected more", "or drop_last=true"]),
+    (NORMED, f"{USE_N};batch_size=1", ["batch of one image is left, which n cannot be", "; choose another batch_size"]),
     (GOOD.replace("nn.Linear(3,", "nn.Linear(99999,"), USE_N, ["over the budget", "costliest layers: head 1,000,000. M"]),
     (GOOD, f"{USE_N};optim.name=loin", ["unknown name 'loin'", "sgd"]),
     (OPTIMIZER, "optim.name=oo", ["optim.name: unknown optimiser 'oo'; did you mean 'o'?", "sgd"]),

@@ -194,6 +194,11 @@ class RunConfig(Section):
             raise ValueError("refit_of: a refit trains on all images and keeps the last weights; use train --refit RUN")
         return self
 
+    @property
+    def counts_epochs(self) -> bool:
+        """Whether the run makes `epochs` passes, rather than as many as something else says."""
+        return not (self.time_budget or self.max_steps or self.pace)
+
     def epochs_averaged(self, epochs_done: int) -> int:
         """How many of the first `epochs_done` epochs count for `swa`'s average."""
         return max(0, epochs_done - math.floor(self.swa.start * self.epochs + 1e-9)) if self.swa else 0

@@ -82,21 +82,25 @@ def _is_thin_strided(conv: nn.Conv2d) -> bool:
 
 
 def check_forward(name: str, net: nn.Module, size: tuple[int, int], num_classes: int) -> None:
-    """Raise `UserError` unless two images of `size` become logits (2, num_classes); the generators are left as they are."""
+    """Raise `UserError` unless two images of `size` become logits (2, num_classes), and one (1, num_classes).
+
+    The generators are left as they are.
+    """
     device = next(net.parameters()).device
     was_training = net.training
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        try:
-            logits = net.eval()(torch.zeros(2, 3, *size, device=device))
-        except Exception as error:
-            height, width = size
-            reason = told(error, source_file(type(net)))
-            raise UserError(f"model: {name} fails on images (2, 3, {height}, {width}): {reason}") from error
-        finally:
-            net.train(was_training)
-    if not isinstance(logits, Tensor) or not logits.is_floating_point() or tuple(logits.shape) != (2, num_classes):
-        found = f"{logits.dtype} {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
-        raise UserError(f"model: {name} must turn 2 images into floating-point logits (2, {num_classes}), got {found}")
+    for num, images in ((2, "2 images"), (1, "1 image")):
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            try:
+                logits = net.eval()(torch.zeros(num, 3, *size, device=device))
+            except Exception as error:
+                height, width = size
+                reason = told(error, source_file(type(net)))
+                raise UserError(f"model: {name} fails on images ({num}, 3, {height}, {width}): {reason}") from error
+            finally:
+                net.train(was_training)
+        if not isinstance(logits, Tensor) or not logits.is_floating_point() or tuple(logits.shape) != (num, num_classes):
+            found = f"{logits.dtype} {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+            raise UserError(f"model: {name} must turn {images} into floating-point logits ({num}, {num_classes}), got {found}")
 
 
 def check_arguments(where: str, function: Callable[..., Any], args: dict[str, Any], skip: int) -> None:

@@ -122,11 +122,12 @@ def _run_facts(run: RunDirectory) -> dict[str, Any]:
     except UserError:
         config = None
     figures = summary.get("figures", {})
+    planned = config.epochs if config and config.counts_epochs else "?"
     return {
         "name": run.path.name,
         "recipe": config.name if config else "unreadable config.yaml",
         "state": "finished" if summary else "unfinished",
-        "epochs": f"{len(lines)}/{summary.get('epochs', config.epochs if config else '?')}",
+        "epochs": f"{len(lines)}/{summary.get('epochs', planned)}",
         "parameters": summary.get("parameters"),
         "val": figures.get("val", {}).get("accuracy"),
         "test": figures.get("test", {}).get("accuracy"),

@@ -40,7 +40,7 @@ def refit_config(path: Path, seed: int | None = None) -> RunConfig:
             f"--refit: a plateau schedule steered {path} by validation loss, and a refit has none; "
             "train it with optim.schedule=cosine (or multistep) first, then refit that run"
         )
-    if config.time_budget or config.max_steps or config.pace:
+    if not config.counts_epochs:
         raise UserError(
             f"--refit: {path} ended by time or steps, not by epochs; give the recipe itself the same limit and all images: "
             "--set data.val.source=none --set select=last"

@@ -1,5 +1,6 @@
 """Everything a run needs in memory, built from its config and its seed alone."""
 
+import copy
 import math
 import time
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from bantamnet.data.listener import Listener
 from bantamnet.data.preprocess import Preprocessing
 from bantamnet.data.split import Split
 from bantamnet.data.statistics import Stat, normalization
-from bantamnet.errors import UserError
+from bantamnet.errors import UserError, told
 from bantamnet.evaluate.scoring import divide, load_parts
 from bantamnet.memory import keep_freed_memory
 from bantamnet.models.build import adapt, build, differing
@@ -156,12 +157,39 @@ def check_batch(config: RunConfig, num_train: int, num_ranks: int = 1) -> None:
         raise UserError(
             f"batch_size: {config.batch_size} is more than the {num_train} training images; with drop_last no batch is left"
         )
-    smallest = config.batch_size if config.drop_last else num_train % config.batch_size or config.batch_size
+    smallest = smallest_batch(config, num_train)
     if smallest < num_ranks:
         raise UserError(
             f"batch_size: a batch of {smallest} images cannot be shared by {num_ranks} ranks; choose another batch_size"
             + ("" if config.drop_last else ", or drop_last=true")
         )
+
+
+def smallest_batch(config: RunConfig, num_train: int) -> int:
+    """Images in an epoch's smallest batch, over all ranks."""
+    return config.batch_size if config.drop_last else num_train % config.batch_size or config.batch_size
+
+
+def check_single_image(setup: Setup, net: nn.Module) -> None:
+    """Raise `UserError` where a batch of one image will come that the net cannot be trained on.
+
+    So it is with a BatchNorm over one value per channel, whose variance says nothing, and with a net that drops dimensions of 1.
+    """
+    config, train, ranks = setup.config, setup.splits["train"], setup.ranks
+    if smallest_batch(config, len(train)) >= 2 * ranks.size or (ranks.size > 1 and config.sync_batchnorm):
+        return
+    tried = copy.deepcopy(net).train()
+    for place in setup.resizing.places().values():
+        images = torch.zeros(1, 3, *setup.resizing.size(train.size, place), device=setup.device)
+        try:
+            with torch.no_grad():
+                setup.task(tried, images, torch.zeros(1, dtype=torch.int64, device=setup.device))
+        except Exception as error:
+            only_last = len(train) % config.batch_size and not config.drop_last
+            raise UserError(
+                f"batch_size: a batch of one image is left{' for a rank' if ranks.size > 1 else ''}, which {config.model.name} "
+                f"cannot be trained on: {told(error)}; choose another batch_size" + (", or drop_last=true" if only_last else "")
+            ) from error
 
 
 def prepare(
@@ -206,6 +234,7 @@ def prepare(
     net = build_net(config, len(train.class_names), with_init).to(device, memory_format=memory_format(device, precision))  # type: ignore[call-overload]
     if with_init and not config.init:
         adapt(net, lambda num: setup.preprocessing.normalize(train.gather(torch.arange(min(num, len(train)), device=device))))
+    check_single_image(setup, net)
     ranks.copy_main_(net.state_dict().values())  # other processors may round the first weights otherwise
     if ranks.size > 1 and config.sync_batchnorm:
         net = synchronise(net, device)
@@ -221,7 +250,7 @@ def prepare(
         totals=torch.zeros(3, dtype=torch.float64, device=device),
         pace=make_pace(setup),
     )
-    if config.time_budget or config.max_steps or config.pace:
+    if not config.counts_epochs:
         state.optimizers.position = lambda step: state.pace.progress(step) * setup.num_steps
     return setup, state
 

@@ -1,12 +1,15 @@
 """A run survives kills, damage, full disks and second processes; what is not the same run is refused."""
 
+import multiprocessing
 import os
 import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,11 +18,14 @@ from bantamnet.errors import UserError, WriteError
 from bantamnet.lock import hold
 from bantamnet.runs import tensorfile
 from bantamnet.runs.tensorfile import DamagedFileError, read_tensors, write_bytes, write_tensors
-from bantamnet.training import train
+from bantamnet.training import loop, train
 from bantamnet.training.checkpoints import list_checkpoints
 from bantamnet.training.signals import Stopped
 from conftest import tiny
-from same_run import SETS, assert_same_run, command, newest_step, stopping_after, write_recipe
+from same_run import SETS, assert_same_run, newest_step, stopping_after
+
+FORK = multiprocessing.get_context("fork")
+"""Processes that have imported everything already, which takes longer than what they do here."""
 
 
 @pytest.fixture(scope="module")
@@ -161,37 +167,30 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_temporary_one(tmp_path: P
         write_bytes(tmp_path / "removed" / "file", b"new")
 
 
-KILL_AT = """
-import os, signal, sys, tempfile
-from pathlib import Path
-from bantamnet.training import checkpoints, train
+def die_at(place: str, run: Path) -> None:
+    """Go on with a run, and be killed at the named call inside the fourth checkpoint that is written."""
+    owner: Any = {"mkstemp": tempfile, "write": os, "fsync": os, "replace": Path, "folder": os, "unlink": Path}[place]
+    name = {"write": "fdopen", "folder": "fsync"}.get(place, place)
+    original, save = getattr(owner, name), loop.save_checkpoint
+    calls = {"saves": 0, "inside": 0}
 
-# Die at the named call inside the fourth checkpoint that is written.
-place, run = sys.argv[1], Path(sys.argv[2])
-owner = {"mkstemp": tempfile, "write": os, "fsync": os, "replace": Path, "folder": os, "unlink": Path}[place]
-name = {"write": "fdopen", "folder": "fsync"}.get(place, place)
-original, save = getattr(owner, name), checkpoints.save_checkpoint
-calls = {"saves": 0, "inside": 0}
+    def deadly(*arguments: Any, **words: Any) -> Any:
+        calls["inside"] += 1
+        if calls["saves"] == 4 and calls["inside"] == (2 if place == "folder" else 1):
+            if place == "write":
+                with original(*arguments, **words) as file:
+                    file.write(b"half a checkpoint")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*arguments, **words)
 
-def deadly(*arguments, **words):
-    calls["inside"] += 1
-    if calls["saves"] == 4 and calls["inside"] == (2 if place == "folder" else 1):
-        if place == "write":
-            with original(*arguments, **words) as file:
-                file.write(b"half a checkpoint")
-        os.kill(os.getpid(), signal.SIGKILL)
-    return original(*arguments, **words)
+    def counted(*arguments: Any) -> None:
+        calls["saves"] += 1
+        calls["inside"] = 0
+        save(*arguments)
 
-def counted(*arguments):
-    calls["saves"] += 1
-    calls["inside"] = 0
-    return save(*arguments)
-
-from bantamnet.training import loop
-loop.save_checkpoint = counted
-setattr(owner, name, deadly)
-train.resume(run)
-"""
+    loop.save_checkpoint = counted
+    setattr(owner, name, deadly)
+    train.resume(run)
 
 
 @pytest.mark.slow
@@ -203,8 +202,10 @@ def test_killed_at_each_call_of_writing_a_checkpoint(
     with stopping_after(monkeypatch, 3), pytest.raises(Stopped):
         train.train(tiny(*SETS, "checkpoint={every_steps: 2, keep: 2}"), path)
     before = newest_step(path)
-    done = subprocess.run([sys.executable, "-c", KILL_AT, place, str(path)], capture_output=True, text=True, env=os.environ)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    process = FORK.Process(target=die_at, args=(place, path))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert newest_step(path) > before
     train.resume(path)
     assert_same_run(whole, path)
@@ -214,21 +215,20 @@ def test_killed_at_each_call_of_writing_a_checkpoint(
 @pytest.mark.slow
 def test_killed_at_twenty_random_moments(tmp_path: Path) -> None:
     """kill −9, each time a few steps further on, sometimes in the middle of writing a checkpoint."""
-    sets = ("batch_size=40", "checkpoint={every_steps: 1, keep: 2}")
-    undisturbed = train.train(tiny(*SETS, *sets), tmp_path / "whole").path
-    path, recipe, rng = tmp_path / "run", write_recipe(tmp_path, *sets), random.Random(0)
+    config = tiny(*SETS, "batch_size=40", "checkpoint={every_steps: 1, keep: 2}")
+    undisturbed = train.train(config, tmp_path / "whole").path
+    path, rng = tmp_path / "run", random.Random(0)
     for _ in range(20):
         begun = (path / "config.yaml").exists()
-        process = command("train", "--resume", str(path)) if begun else command("train", str(recipe), "--out", str(path))
+        process = FORK.Process(target=train.resume if begun else train.train, args=(path,) if begun else (config, path))
         wanted = newest_step(path) + 1
-        while newest_step(path) < wanted and process.poll() is None:
+        process.start()
+        while newest_step(path) < wanted and process.is_alive():
             time.sleep(0.001)
         time.sleep(rng.uniform(0, 0.03))
         process.kill()
-        output, _ = process.communicate()
-        assert process.returncode == -signal.SIGKILL, f"finished too early to be killed twenty times: {output}"
-    process = command("train", "--resume", str(path))
-    output, _ = process.communicate()
-    assert process.returncode == 0, output
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, "finished too early to be killed twenty times"
+    train.resume(path)
     assert_same_run(undisturbed, path)
     assert not list(path.rglob(".*.tmp"))

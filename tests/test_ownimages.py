@@ -130,7 +130,7 @@ def test_cifar10_as_a_folder_has_its_fingerprint_and_gives_the_same_weights(cifa
     assert [found.splits[part].fingerprint for part in ("train", "test")] == [split.fingerprint for split in known]
     assert found.splits["train"].class_names == CIFAR10.class_names
     net = "model={name: custom, stem_width: 8, widths: [8], blocks: [1]}"
-    sets = ["epochs=1", "precision=fp32", "device=cpu", net]
+    sets = ["max_steps=30", "data.val.source=none", "select=last", "precision=fp32", "device=cpu", net]
     configs = [resolve("resnet8-tiny", [*sets, *more]) for more in ([], [f"data.name={tmp_path / 'png'}"])]
     options = Options(data_dir=cifar_dir)
     runs = [bantamnet.train(config, out=tmp_path / str(number), options=options) for number, config in enumerate(configs)]

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 import bantamnet
-from bantamnet.errors import UserError
+from bantamnet.errors import NonFiniteError, UserError
 from bantamnet.runs.directory import RunDirectory
 from bantamnet.runs.tensorfile import read_tensors
 from bantamnet.runtime import Ranks
 from bantamnet.training import checkpoints, train
-from bantamnet.training.checkpoints import NonFiniteError, list_checkpoints
+from bantamnet.training.checkpoints import list_checkpoints
 from bantamnet.training.setup import prepare
 from bantamnet.training.signals import Stopped
 from conftest import tiny

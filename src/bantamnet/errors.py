@@ -1,4 +1,4 @@
-"""A user's mistake, told with its fix."""
+"""What can go wrong beside a fault of the code: a user's mistake, told with its fix, and a training that cannot go on."""
 
 import traceback
 from collections.abc import Iterable
@@ -15,6 +15,14 @@ class WriteError(UserError):
 
     def __init__(self, path: Path, error: OSError) -> None:
         super().__init__(f"cannot write {path}: {error.strerror or error}; what was written before is untouched")
+
+
+class NonFiniteError(ArithmeticError):
+    """A loss or a weight is NaN or infinite; training cannot go on. The command line exits with 3."""
+
+
+class LostRankError(RuntimeError):
+    """Another rank has died or hangs; this one cannot go on alone. The command line exits with 4."""
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:

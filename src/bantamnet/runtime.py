@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
 from bantamnet import kernels
-from bantamnet.errors import UserError, unknown
+from bantamnet.errors import LostRankError, UserError, unknown
 
 
 def pick_device(name: str) -> torch.device:
@@ -192,10 +192,6 @@ class Ranks:
 
 
 _TIMES_JOINED = itertools.count()
-
-
-class LostRankError(RuntimeError):
-    """Another rank has died or hangs; this one cannot go on alone."""
 
 
 @contextlib.contextmanager

@@ -25,14 +25,18 @@ def full_audit(
     *,
     use_data: bool = True,
     near_duplicates: bool = False,
+    data: str | None = None,
     sets: Sequence[str] = (),
     use: Sequence[Path] = (),
 ) -> Audit:
     """Findings, what passed and what could not be checked; raises `UserError` where `subject` is nothing that can be audited.
 
     `use_data` looks at images where they are at hand (nothing is downloaded); `near_duplicates` also compares all pairs of
-    training and test images, which takes a minute or two on 60,000. `sets` and `use` change a recipe as `train` does.
+    training and test images, which takes a minute or two on 60,000. `data` says where a run's data are now. `sets` and `use`
+    change a recipe as `train` does.
     """
     return examine(
-        open_subject(str(subject), data_dir=data_dir, use_data=use_data, near_duplicates=near_duplicates, sets=sets, use=use)
+        open_subject(
+            str(subject), data_dir=data_dir, use_data=use_data, near_duplicates=near_duplicates, data=data, sets=sets, use=use
+        )
     )

@@ -143,7 +143,7 @@ def misquoted(claims: Claims, params: int, num_classes: int) -> Iterator[Finding
 
 def rounds_to(count: int, text: str) -> bool:
     """Whether a count is what `4.74 M`, `4,754,218` or `78k` says, to the digits that it is quoted with."""
-    match = re.fullmatch(r"\s*([\d,.]+)\s*([kKmM]?)\w*\s*", text)
+    match = re.fullmatch(r"\s*([\d,.]+)\s*([kKmM]?)[\w ]*", text)
     if not match:
         return False
     digits, unit = match[1].replace(",", ""), {"": 1, "k": 1000, "m": 1_000_000}[match[2].lower()]

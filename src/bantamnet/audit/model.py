@@ -1,5 +1,6 @@
 """The net and its file, held against config, records and claims."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,8 +16,8 @@ from bantamnet.models.resnet import count_parameters
 
 EXPORTED = (".onnx", ".pt2", ".pte", ".ptl", ".tflite", ".engine", ".mlmodel", ".mlpackage")
 """Endings of files that a net is exported to."""
-PLAIN = (torch.float32, torch.int64)
-"""Types of what training leaves: weights and statistics, and counts of batches."""
+REDUCED = (torch.float16, torch.bfloat16, torch.int8, torch.uint8, torch.float8_e4m3fn, torch.float8_e5m2)
+"""Types of weights that were rounded after training; masks and counters of a user's own net have others."""
 
 
 def parameters(subject: Subject) -> Iterator[Finding]:
@@ -137,14 +138,16 @@ def _nth(names: tuple[str, ...], place: int) -> str:
 def permuted(predicted: Tensor, targets: Tensor, num_classes: int) -> Tensor | None:
     """For each class the one that most of its images are taken for, int64 (classes,), where that is another order of the classes.
 
-    None unless it explains over half of the answers, and a tenth more of them than the order as it is.
+    None unless it explains over half of the answers, and a tenth more of them than the order as it is, and by more than chance:
+    three standard deviations of the difference of two such counts.
     """
     table = (targets * num_classes + predicted).bincount(minlength=num_classes**2).view(num_classes, num_classes)
     order = table.argmax(1)
     same = float(table.diag().sum() / table.sum())
     other = float(table.gather(1, order[:, None]).sum() / table.sum())
+    chance = 3 * math.sqrt((same + other) / len(targets))
     is_order = sorted(order.tolist()) == list(range(num_classes)) and order.tolist() != list(range(num_classes))
-    return order if is_order and other > 0.5 and other > same + 0.1 else None
+    return order if is_order and other > 0.5 and other > same + max(0.1, chance) else None
 
 
 def equal_views(subject: Subject) -> Iterator[Finding]:
@@ -159,12 +162,13 @@ def equal_views(subject: Subject) -> Iterator[Finding]:
             read,
         )
 
+    size = (subject.config.data.size or 32,) * 2
     if subject.claimed and subject.claimed.tta:
         line = subject.claimed.tta
-        for first, later in same_views(line):
+        for first, later in same_views(line, size):
             yield finding("claims.tta", line, first, later, "claim")
     line, seen = subject.config.tta.views, set()
-    for first, later in same_views(line):
+    for first, later in same_views(line, size):
         seen.add(later)
         yield finding("tta.views", line, first, later, "config")
     if subject.kind == "recipe":
@@ -176,9 +180,12 @@ def equal_views(subject: Subject) -> Iterator[Finding]:
                 yield finding(f"{figure['where']}, {figure['split']}", figure["tta"], first, later, "run")
 
 
-def same_views(line: str, num: int = 16) -> list[tuple[int, int]]:
-    """(first, later) numbers, from 1, of views that are the same on `num` pictures of noise; each later one once."""
-    images = torch.randint(0, 256, (num, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+def same_views(line: str, size: tuple[int, int] = (32, 32), num: int = 16) -> list[tuple[int, int]]:
+    """(first, later) numbers, from 1, of views that are the same on `num` pictures of noise; each later one once.
+
+    The noise leaves out the darkest and lightest values, where views that stretch them change nothing.
+    """
+    images = torch.randint(40, 200, (num, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     seen = [view.apply(images, torch.arange(num)) for view in read_views(line)]
     pairs = ((first, later) for later in range(len(seen)) for first in range(later) if torch.equal(seen[first], seen[later]))
     once: dict[int, int] = {}
@@ -196,7 +203,7 @@ def unverified_export(subject: Subject) -> Iterator[Finding]:
 
     if subject.kind == "recipe":
         raise NotCheckedError("a recipe is no run")
-    kinds = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in subject.weights.values() if tensor.dtype not in PLAIN})
+    kinds = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in subject.weights.values() if tensor.dtype in REDUCED})
     if kinds:
         yield finding(
             f"the model file holds weights of type {', '.join(kinds)}, and no record of how they compare with fp32", "model"

@@ -80,7 +80,7 @@ def rate_minimum(subject: Subject) -> Iterator[Finding]:
     steps = steps_per_epoch(subject)
     for number, group in enumerate(config.optim):
         rest = pieces(config, group, steps)
-        missed = [piece for piece in rest if not piece.rates]
+        missed = [piece for piece in rest if not piece.rates and piece.start >= config.epochs - 1e-9]
         last = next((piece for piece in reversed(rest) if piece.rates), None)
         peak = max((rate for piece in rest for _, rate in piece.rates), default=0.0)
         if missed:

@@ -4,14 +4,20 @@ from collections.abc import Iterator
 
 from bantamnet.audit.finding import Finding
 from bantamnet.audit.subject import Subject
+from bantamnet.config import RunConfig
+from bantamnet.evaluate.scoring import own_look
 
 
 def test_selection(subject: Subject) -> Iterator[Finding]:
     """Whether test images chose the weights, steered the rate or ended the run."""
-    config, name = subject.recipe, "test-selection"
+    config = subject.recipe
+    if config.data.val.source == "test":
+        yield _watched(config)
     yield from _looks(subject)
-    if config.data.val.source != "test":
-        return
+
+
+def _watched(config: RunConfig) -> Finding:
+    """What test images did that were scored after every epoch."""
     ways = [
         *(["chose the checkpoint (select: best-test)"] if config.select == "best-test" else []),
         *(["steered the learning rate (a plateau schedule)"] if config.watches_plateau else []),
@@ -19,23 +25,22 @@ def test_selection(subject: Subject) -> Iterator[Finding]:
     ]
     if ways:
         worth = f"the best of {config.epochs} looks" if config.select == "best-test" else "that of images that helped to train"
-        yield Finding(
-            name,
+        return Finding(
+            "test-selection",
             "error",
             f"data.val.source is test: the test images {' and '.join(ways)}, so accuracy on them is {worth} and not that of "
             "unseen ones",
             "set data.val.source=train and select=best-val, train again, and score the test images once",
             "config",
         )
-    else:
-        yield Finding(
-            name,
-            "note",
-            f"data.val.source is test: the test images are scored after each of {config.epochs} epochs, though no key lets them "
-            "choose anything",
-            "set data.val.source=train, or none, so that nobody can choose by them either",
-            "config",
-        )
+    return Finding(
+        "test-selection",
+        "note",
+        f"data.val.source is test: the test images are scored after each of {config.epochs} epochs, though no key lets them "
+        "choose anything",
+        "set data.val.source=train, or none, so that nobody can choose by them either",
+        "config",
+    )
 
 
 LOOKS = 3
@@ -44,10 +49,10 @@ LOOKS = 3
 
 def _looks(subject: Subject) -> Iterator[Finding]:
     """Test images that were scored in several ways, of which somebody may quote the best."""
-    if subject.kind != "run":
+    if subject.kind != "run" or not subject.run.summary():  # an unfinished one was scored in one way
         return
     keys = ("tta", "tta_average", "tta_below")
-    later = [look for look in subject.looks if look["why"] != "after an epoch"]
+    later = [look for look in subject.looks if look["why"] not in ("after an epoch", "shift") and own_look(look, subject.summary)]
     ways = {tuple(look.get(key) for key in keys): look["accuracy"] for look in later}
     if len(ways) >= LOOKS:
         yield Finding(

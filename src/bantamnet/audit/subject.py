@@ -16,7 +16,7 @@ from bantamnet.data.foldersource import FolderSource
 from bantamnet.data.sources import Source, find_source
 from bantamnet.data.split import Split
 from bantamnet.errors import UserError
-from bantamnet.evaluate.scoring import divide, load_parts
+from bantamnet.evaluate.scoring import divide, load_parts, moved
 from bantamnet.models.build import build_to_count
 from bantamnet.runs.directory import RunDirectory, read_lines
 from bantamnet.runs.lookup import find, resolve
@@ -169,7 +169,7 @@ class Subject:
         source, keys = self.source, self.config.data
         if isinstance(source, FolderSource):
             return _read(lambda: divide(load_parts(keys, self.data_dir), keys.val))
-        found = (source.find or source.load)(self.data_dir)
+        found = _read(lambda: (source.find or source.load)(self.data_dir))
         if found is None:
             fetch = "" if is_path(keys.name) else f" (bantamnet fetch {keys.name}, or --data-dir)"
             raise NotCheckedError(f"the images of {keys.name} are not here{fetch}")
@@ -182,12 +182,13 @@ def open_subject(
     data_dir: Path | None = None,
     use_data: bool = True,
     near_duplicates: bool = False,
+    data: str | None = None,
     sets: Sequence[str] = (),
     use: Sequence[Path] = (),
 ) -> Subject:
     """The run directory, model file or recipe of that name or path; raises `UserError` for anything else.
 
-    `sets` and `use` are for recipes, as in `resolve`.
+    `data` says where its data are now; `sets` and `use` are for recipes, as in `resolve`.
     """
     found = find(name)
     if found.kind == "net":
@@ -204,7 +205,7 @@ def open_subject(
     else:
         config = validate_origin(read_header(found.path).get("repeat", {}).get("config", {}), name)
     path = None if found.kind == "recipe" else found.path
-    return Subject(name, found.kind, path, config, data_dir, use_data, near_duplicates)
+    return Subject(name, found.kind, path, moved(config, data), data_dir, use_data, near_duplicates)
 
 
 def _read(reader: Callable[[], Read]) -> Read:

@@ -23,6 +23,7 @@ from bantamnet.configfile import validate
 from bantamnet.data.split import Split
 from bantamnet.errors import UserError
 from bantamnet.machine import usable_cores
+from bantamnet.runs.own import with_files
 from bantamnet.runtime import environment, join_ranks, pick_device, pick_precision
 from bantamnet.training.setup import prepare
 
@@ -108,7 +109,7 @@ def repeated(split: Split, copies: int) -> Split:
 def rank(question: Path, answer: Path) -> None:
     """What one rank does: some steps to warm up, then steps that are timed; rank 0 writes."""
     asked = json.loads(question.read_text(encoding="utf-8"))
-    config = validate(asked["config"], "bench scale")
+    config = with_files(validate(asked["config"], "bench scale"))
     device = pick_device(config.device)
     with join_ranks(device) as ranks:
         setup, state = prepare(config, Path(asked["data_dir"]) if asked["data_dir"] else None, device, ranks)

@@ -80,8 +80,7 @@ def train(
     import bantamnet
     from bantamnet.runs.group import is_group
     from bantamnet.runs.lookup import resolve
-    from bantamnet.runtime import LostRankError, is_main_process
-    from bantamnet.training.checkpoints import NonFiniteError
+    from bantamnet.runtime import is_main_process
     from bantamnet.training.refit import refit_config
     from bantamnet.training.signals import Stopped
     from bantamnet.training.train import Options
@@ -98,7 +97,7 @@ def train(
         raise UserError("name what to train: a recipe (`bantamnet recipes` lists them), --resume RUN or --refit RUN; one of them")
     if resume and (given or out or seeds):
         raise UserError("--resume goes on with the run's own config; only --data, --data-dir, --use and --json go with it")
-    if refit and (seeds or sets or epochs is not None or device or time_budget or data or skip_bad):
+    if refit and (seeds or sets or epochs is not None or device or time_budget or data or skip_bad or use):
         raise UserError("--refit takes the run's recipe as it is; only --seed, --out, --data-dir and --json go with it")
     options = Options(
         data_dir=data_dir,
@@ -125,9 +124,6 @@ def train(
         if is_main_process():
             print(stopped, file=sys.stderr)
         raise typer.Exit(128 + stopped.signum) from None
-    except (NonFiniteError, LostRankError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(3 if isinstance(error, NonFiniteError) else 4) from None
     if is_main_process():
         summary = run.summary()
         assert summary is not None
@@ -155,8 +151,14 @@ def check(
     config = resolve(recipe, [*(sets or []), *([f"device={device}"] if device else [])], use or [])
     told = show.console(stderr=True)
     facts = check_recipe(config, data_dir, quick, lambda text: told.print(text, style="dim"))
-    facts["lr_range"]["plot"] = str(save_range_plot(facts["lr_range"], config.name, out))
+    unwritten = None
+    try:
+        facts["lr_range"]["plot"] = str(save_range_plot(facts["lr_range"], config.name, out))
+    except UserError as error:  # what took minutes to find is told all the same
+        facts["lr_range"]["plot"], unwritten = None, error
     show.either(json, facts, verdicts.checked)
+    if unwritten:
+        raise unwritten
     if not facts["passed"]:
         raise typer.Exit(1)
 
@@ -314,7 +316,9 @@ def summary(
     name: Annotated[str, typer.Argument(metavar="NAME|RECIPE|FILE", help="A net, a recipe, a run or a model file.")],
     sets: Set = None,
     use: Use = None,
-    size: Annotated[int, typer.Option(min=8, max=1024, help="Height and width of the input, for a net by name.")] = 32,
+    size: Annotated[
+        int | None, typer.Option(min=8, max=1024, help="Height and width of the input (default: the recipe's, 32 for a net).")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Show a net's layers, parameters, multiply-adds, memory and weight class."""

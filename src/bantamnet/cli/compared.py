@@ -25,7 +25,7 @@ def trained(facts: Facts) -> None:
         [row["run"], str(row["seed"]), row["state"], show.percent(row["val"]), show.percent(row["test"])] for row in facts["runs"]
     ]
     print()
-    show.console().print(show.table(["run", "seed", "state", "val", "test"], rows, ["seed", "val", "test"]))
+    show.table(["run", "seed", "state", "val", "test"], rows, ["seed", "val", "test"])
     for split, seen in facts["figures"].items():
         spread = f"mean ± standard deviation of {seen['num_runs']} seeds" if seen["num_runs"] > 1 else "one seed, so no spread"
         by = "95% bootstrap interval" if seen["num_runs"] > 1 else "95% interval"
@@ -52,7 +52,7 @@ def comparison(facts: Facts) -> None:
         for subject in facts["subjects"]
     ]
     columns = ["name", "recipe", "runs", "parameters", facts["split"], "95% interval", "label"]
-    show.console().print(show.table(columns, rows, ["runs", "parameters", facts["split"]]))
+    show.table(columns, rows, ["runs", "parameters", facts["split"]])
     print()
     for one in facts["comparisons"]:
         print(sentence(one["sentence"]))
@@ -71,7 +71,7 @@ def ablation(facts: Facts) -> None:
     from bantamnet.report.ablation import COLUMNS, sentences, table_rows
 
     print()
-    show.console().print(show.table(COLUMNS, table_rows(facts), ["parameters", "accuracy", "against the base"]))
+    show.table(COLUMNS, table_rows(facts), ["parameters", "accuracy", "against the base"])
     print()
     for text in sentences(facts):
         print(sentence(text))
@@ -92,4 +92,4 @@ def ablations(facts: Facts) -> None:
         ]
         for row in facts["ablations"]
     ]
-    show.console().print(show.table(["ablation", "recipe", "varies", "runs", "about"], rows, ["runs"]))
+    show.table(["ablation", "recipe", "varies", "runs", "about"], rows, ["runs"])

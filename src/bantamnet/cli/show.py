@@ -2,11 +2,13 @@
 
 import csv
 import json
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -18,7 +20,7 @@ Facts = dict[str, Any]
 
 
 def console(stderr: bool = False) -> Console:
-    """The terminal; output that is piped is as wide as it needs to be."""
+    """The terminal; output that is piped has lines of 160."""
     stream = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, width=None if stream.isatty() else 160, highlight=False)
 
@@ -26,9 +28,18 @@ def console(stderr: bool = False) -> Console:
 def either(as_json: bool, facts: Facts, for_people: Callable[[Facts], None]) -> None:
     """`facts` as one JSON object, or through the function that shows them to people."""
     if as_json:
-        print(json.dumps(facts, ensure_ascii=False))
+        print(json.dumps(_finite(facts), ensure_ascii=False, allow_nan=False))
     else:
         for_people(facts)
+
+
+def _finite(value: Any) -> Any:
+    """With None for numbers that JSON does not have: NaN and infinities."""
+    if isinstance(value, dict):
+        return {key: _finite(inside) for key, inside in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inside) for inside in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def percent(share: float | None) -> str:
@@ -41,15 +52,26 @@ def number(value: int | None) -> str:
     return "" if value is None else f"{value:,}"
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> Table:
-    """A plain table; the columns named in `right` are flush right. What the first one names is never cut."""
+FOLDED = 12
+"""So narrow may a column of words get before the table becomes wider than the terminal."""
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
+    """Print a plain table; the columns named in `right` are flush right.
+
+    Nothing is cut: on a narrow terminal words fold, and numbers and the first column make the table wider than it.
+    """
+    widest = [max(map(cell_len, column)) for column in zip(columns, *rows, strict=True)]
+    least = [w if not i or columns[i] in right else min(w, FOLDED) for i, w in enumerate(widest)]
     shown = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for index, column in enumerate(columns):
-        whole = max((len(row[0]) for row in rows), default=0) if index == 0 else None
-        shown.add_column(column, justify="right" if column in right else "left", min_width=whole, no_wrap=index == 0)
+    for column, most, width in zip(columns, widest, least, strict=True):
+        justify: Literal["left", "right"] = "right" if column in right else "left"
+        shown.add_column(column, justify=justify, min_width=width, no_wrap=width == most, overflow="fold")
     for row in rows:
         shown.add_row(*(escape(cell) for cell in row))
-    return shown
+    terminal, gaps = console(), 2 * len(columns)
+    terminal.width = max(terminal.width, sum(least) + gaps) if terminal.is_terminal else sum(widest) + gaps
+    terminal.print(shown)
 
 
 def figure_text(figures: Facts) -> str:
@@ -128,7 +150,7 @@ def evaluation(facts: Facts) -> None:
     ]
     means = [percent(facts["macro"][name]) for name in ("precision", "recall", "f1")]
     rows.append(["mean", number(facts["num"]), *means])
-    console().print(table(["class", "images", "precision", "recall", "F1"], rows, ["images", "precision", "recall", "F1"]))
+    table(["class", "images", "precision", "recall", "F1"], rows, ["images", "precision", "recall", "F1"])
 
 
 def calibration_text(facts: Facts) -> str:
@@ -143,7 +165,7 @@ def calibration_text(facts: Facts) -> str:
 def predictions(facts: Facts) -> None:
     """A line a picture and rank."""
     rows = [[row["path"], str(row["rank"]), row["class"], percent(row["probability"])] for row in facts["predictions"]]
-    console().print(table(["picture", "rank", "class", "probability"], rows, ["rank", "probability"]))
+    table(["picture", "rank", "class", "probability"], rows, ["rank", "probability"])
 
 
 def write_csv(path: Path, rows: Sequence[Facts]) -> None:
@@ -164,7 +186,7 @@ def layers(facts: Facts) -> None:
         for layer in facts["layers"]
     ]
     rows.append(["total", "", "", number(facts["params"]), number(facts["macs"])])
-    console().print(table(["layer", "kind", "output", "parameters", "MACs"], rows, ["parameters", "MACs"]))
+    table(["layer", "kind", "output", "parameters", "MACs"], rows, ["parameters", "MACs"])
     print(f"\ninput {'×'.join(map(str, facts['input']))}; trainable {facts['trainable']:,} of {facts['params']:,} parameters")
     print(
         f"one image in fp32: input {facts['input_mb']:.2f} MB, forward/backward {facts['forward_backward_mb']:.2f} MB, "
@@ -184,7 +206,7 @@ def data(facts: Facts) -> None:
     counts = [split["per_class"] for split in splits.values()]
     rows = [[name, *(number(column[index]) for column in counts)] for index, name in enumerate(facts["class_names"])]
     rows.append(["total", *(number(split["num"]) for split in splits.values())])
-    console().print(table(["class", *splits], rows, list(splits)))
+    table(["class", *splits], rows, list(splits))
     imbalance = facts["imbalance"]
     print(f"\nimbalance    {f'{imbalance:.2f}' if imbalance else 'infinite'} (largest over smallest class of train)")
     print(f"input        {facts['size'][0]}×{facts['size'][1]}")
@@ -221,7 +243,7 @@ def run_list(facts: Facts) -> None:
         ]
         for row in facts["runs"]
     ]
-    console().print(table(RUN_COLUMNS, rows, ["epochs", "parameters", "val", "test", "seed", "seconds"]))
+    table(RUN_COLUMNS, rows, ["epochs", "parameters", "val", "test", "seed", "seconds"])
 
 
 def seeds(row: Facts) -> str:
@@ -246,4 +268,4 @@ def recipe_list(facts: Facts) -> None:
     }
     columns = list(cells) if console().width >= 120 else list(cells)[:-2]
     rows = [[cells[column](row) for column in columns] for row in facts["recipes"]]
-    console().print(table(columns, rows, ["parameters", "epochs"]))
+    table(columns, rows, ["parameters", "epochs"])

@@ -113,7 +113,7 @@ def looped(facts: Facts) -> None:
         memory = f"{facts['peak_memory_bytes'][name] / 1e6:,.0f} MB"
         rows.append([name if name == "ours" else f"{name} loop", f"{rate:,.0f}", *compared, memory])
     columns = ["", "images/s", "ours is", "in single rounds", "peak memory"]
-    show.console().print(show.table(columns, rows, columns[1:]))
+    show.table(columns, rows, columns[1:])
     _tell_load(facts)
 
 
@@ -131,14 +131,14 @@ def scaled(facts: Facts) -> None:
         for row in facts["rows"]
     ]
     columns = ["ranks", "data", "images/s", "of one process", "peak memory of rank 0"]
-    show.console().print(show.table(columns, rows, columns))
+    show.table(columns, rows, columns)
     _tell_load(facts)
 
 
 def profiled(facts: Facts) -> None:
     """What `bench train --profile` found."""
     rows = [[entry["operation"], f"{100 * entry['share']:.1f}%", f"{entry['seconds']:.2f}"] for entry in facts["operations"]]
-    show.console().print(show.table(["operation", "share", "seconds"], rows, ["share", "seconds"]))
+    show.table(["operation", "share", "seconds"], rows, ["share", "seconds"])
     print(f"trace of {facts['steps']} steps: {facts['trace']} (open it in chrome://tracing or ui.perfetto.dev)")
 
 

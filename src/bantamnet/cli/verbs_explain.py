@@ -77,4 +77,4 @@ def explanations(facts: dict[str, Any]) -> None:
     columns = ["picture", "says", "probability", "is", "explained"]
     if not any(row[3] for row in rows):
         columns, rows = columns[:3] + columns[4:], [row[:3] + row[4:] for row in rows]
-    show.console().print(show.table(columns, rows, ["probability"]))
+    show.table(columns, rows, ["probability"])

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from bantamnet.cli import show
-from bantamnet.cli.options import DataDir, Json
+from bantamnet.cli.options import DataDir, DataOption, Json, named_data
 
 
 def register(app: typer.Typer) -> None:
@@ -26,14 +26,14 @@ def report(
             help="The page (default: report.html in the run, comparison.html for several); FILE.md beside it.",
         ),
     ] = None,
-    data: Annotated[str | None, typer.Option("--data", metavar="NAME|PATH", help="Where the run's data are now.")] = None,
+    data: DataOption = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
     """Write what a run is worth as one HTML page that needs no network, and as Markdown."""
     from bantamnet.report.write import write_report
 
-    show.either(json, write_report(runs, out, data_dir, data), written)
+    show.either(json, write_report(runs, out, data_dir, named_data(data) if data else None), written)
 
 
 def written(facts: dict[str, Any]) -> None:

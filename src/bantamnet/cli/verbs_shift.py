@@ -131,7 +131,7 @@ def _table(facts: Facts) -> None:
     ]
     means = [show.percent(level["accuracy"]) for level in facts["by_severity"]]
     rows.append(["mean", "", *means, show.percent(facts["accuracy"]), _points(facts["drop_points"])])
-    show.console().print(show.table(["corruption", "family", *right], rows, right))
+    show.table(["corruption", "family", *right], rows, right)
 
 
 def _points(drop: float | None) -> str:

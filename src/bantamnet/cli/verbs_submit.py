@@ -47,7 +47,7 @@ def submit(
 def submitted(facts: dict[str, Any]) -> None:
     """What was written, and how often each label is in it."""
     rows = [[row["class"], str(row["label"]), show.number(row["num"])] for row in facts["labels"]]
-    show.console().print(show.table(["class", "label", "images"], rows, ["label", "images"]))
+    show.table(["class", "label", "images"], rows, ["label", "images"])
     print(f"\n{facts['out']}: {facts['rows']:,} rows, ids {facts['ids']}; {show.views_text(facts)}")
     order = f"the official ones of {facts['labels_of']}" if facts["labels_of"] else "places in the model's own list of classes"
     print(f"labels are {order}")

@@ -66,12 +66,12 @@ def _overfit(console: Console, facts: Facts) -> None:
 def _rates(console: Console, facts: Facts) -> None:
     rate = facts["recipe_rate"]
     if facts["verdict"] == "unknown":
-        fix = f"try without --quick, or look at {facts['plot']}"
+        fix = "try without --quick" + (f", or look at {facts['plot']}" if facts["plot"] else "")
         verdict(console, "warn", "rate", f"the loss fell at no rate, so nothing can be said of {rate:.2g}", fix)
         return
     found = (
         f"{rate:.2g} is {facts['verdict']} the good range of {facts['low']:.2g} to {facts['high']:.2g}; the loss falls fastest "
-        f"at {facts['suggestion']:.2g}; see {facts['plot']}"
+        f"at {facts['suggestion']:.2g}" + (f"; see {facts['plot']}" if facts["plot"] else "")
     )
     fixes = {"inside": "", "below": "learns slowly: raise optim.lr into the range", "above": "may diverge: lower optim.lr"}
     verdict(console, "ok" if facts["verdict"] == "inside" else "warn", "rate", found, fixes[facts["verdict"]])

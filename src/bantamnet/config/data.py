@@ -93,7 +93,9 @@ class Data(Section):
         return self
 
     @model_validator(mode="after")
-    def _size_is_free(self) -> Self:
+    def _size_and_test_are_free(self) -> Self:
         if self.size is not None and not is_path(self.name):
             raise ValueError(f"size is for folders of pictures; {self.name} has its own, leave the key out")
+        if self.test != HeldOutTest() and not is_path(self.name):
+            raise ValueError(f"test is for folders of pictures; {self.name} has test images of its own, leave the key out")
         return self

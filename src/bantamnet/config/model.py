@@ -39,8 +39,8 @@ class Model(Section):
     """Stride of each stage's first block; null is 1, then 2 for every further stage."""
     activation: Literal["relu", "leaky_relu", "silu", "gelu"] = "relu"
     """Activation everywhere."""
-    slope: float = 0.01
-    """Negative slope of `leaky_relu`."""
+    slope: Annotated[float, Field(ge=0)] = 0.01
+    """Slope of `leaky_relu` below 0."""
     dropout: list[Annotated[float, Field(ge=0, lt=1)]] | None = None
     """Dropout rate after each stage; null for none."""
     block_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0

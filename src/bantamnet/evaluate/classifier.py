@@ -77,7 +77,7 @@ class Classifier:
         if not isinstance(pictures, np.ndarray | Tensor):
             read = [self.info.preprocessing.read_image(Path(picture)) for picture in pictures]
             return torch.stack(read).split(batch_size((height, width))) if read else []
-        images = torch.as_tensor(pictures)
+        images = torch.as_tensor(np.ascontiguousarray(pictures) if isinstance(pictures, np.ndarray) else pictures)
         if images.ndim == 4 and images.shape[3] == 3 and images.shape[1] != 3:
             images = images.permute(0, 3, 1, 2)
         if images.dtype != torch.uint8 or images.ndim != 4 or tuple(images.shape[1:]) != (3, height, width):

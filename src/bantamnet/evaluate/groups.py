@@ -58,7 +58,7 @@ class Grouped:
     is known); None where there is no difference."""
     decidable: bool
     """Whether there are seeds enough for a verdict."""
-    test: Literal["welch", "paired t", "permutation", "none"]
+    test: Literal["welch", "paired t", "sign", "permutation", "none"]
     """What `p` comes from."""
 
 
@@ -160,7 +160,9 @@ def paired_t(first: Sequence[float], second: Sequence[float]) -> Grouped:
         needed = FEWEST_TO_PAIR
         p = 2.0 ** (1 - num)  # the sign test: all of them on one side
     fewest = FEWEST_TO_PAIR if interval is None and difference else FEWEST_SEEDS
-    return Grouped((num, num), difference, interval, p, None, needed, num >= fewest, "paired t" if interval else "permutation")
+    return Grouped(
+        (num, num), difference, interval, p, None, needed, num >= fewest, "paired t" if interval or p == 1.0 else "sign"
+    )
 
 
 def welch_p(first: Tensor, second: Tensor) -> Tensor:

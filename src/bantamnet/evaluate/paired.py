@@ -94,9 +94,15 @@ def _end_near_zero(only_first: int, only_second: int) -> float:
     low, high = 0.0, 1.0
     for _ in range(60):  # P(X > more) + P(X = more) / 2 rises with the share
         share = (low + high) / 2
-        terms = [math.comb(num, k) * share**k * (1 - share) ** (num - k) for k in range(more, num + 1)]
+        terms = [binomial(num, k, share) for k in range(more, num + 1)]
         low, high = (share, high) if sum(terms) - terms[0] / 2 < 0.025 else (low, share)
     return (2 * low - 1) * num * (1 if only_second > only_first else -1)
+
+
+def binomial(num: int, count: int, share: float) -> float:
+    """How often so many of `num` come up that each do with `share`, which lies between 0 and 1."""
+    ways = math.lgamma(num + 1) - math.lgamma(count + 1) - math.lgamma(num - count + 1)
+    return math.exp(ways + count * math.log(share) + (num - count) * math.log1p(-share))
 
 
 def paired_power(difference: float, disagreement: float, num: int) -> float:

@@ -160,8 +160,13 @@ def _few(names: tuple[str, ...], shown: int = 10) -> str:
     return ", ".join(names[:shown]) + (", …" if len(names) > shown else "")
 
 
+def own_look(look: dict[str, Any], summary: dict[str, Any]) -> bool:
+    """Whether a line of evaluations.jsonl is a look at the run's own test images, not at other data its net was scored on."""
+    return look.get("fingerprint") in (None, summary["data"]["test"]["fingerprint"])
+
+
 def record_test_look(run: RunDirectory, figures: dict[str, Any], why: str) -> None:
     """Append a look at test images to evaluations.jsonl."""
-    kept = ("num", "correct", "accuracy", "nll", "tta", "tta_average", "tta_below", "precision", "digest", "epoch")
+    kept = ("num", "correct", "accuracy", "nll", "tta", "tta_average", "tta_below", "precision", "digest", "epoch", "fingerprint")
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     append_line(run.evaluations, {"time": stamp, "why": why, **{k: figures[k] for k in kept if k in figures}})

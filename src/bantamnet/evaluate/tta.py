@@ -11,6 +11,7 @@ from torch import Tensor
 from bantamnet.config import Tta
 from bantamnet.configfile import merge, validate_origin
 from bantamnet.data.views import read_views
+from bantamnet.errors import UserError
 from bantamnet.runtime import Ranks
 
 Predict = Callable[[Tensor], Tensor]
@@ -136,6 +137,8 @@ def chosen_tta(
     if tta == "none" and average is None and below is None:
         return ViewAverage(Tta())
     asked: Any = tta.model_dump() if isinstance(tta, Tta) else config.get("tta", "none") if tta == "recipe" else tta
+    if tta == "none" and below is None:
+        raise UserError("--tta-average says how views are averaged, and there is one; name views too, as in --tta hflip")
     given = {name: value for name, value in {"average": average, "below": below}.items() if value is not None}
     tree = merge({"tta": asked}, {"tta": given}) if given else {"tta": asked}
     return ViewAverage(validate_origin({**config, **tree}, "test-time augmentation", {"tta": read_views}).tta)

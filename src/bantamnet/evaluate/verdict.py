@@ -18,7 +18,7 @@ class Verdict:
     first: str
     second: str
     found: Literal["first better", "second better", "no difference", "cannot be decided"]
-    test: Literal["mcnemar", "welch", "paired t", "permutation", "none"]
+    test: Literal["mcnemar", "welch", "paired t", "sign", "permutation", "none"]
     """McNemar over images (two trained models); Welch, or permutation, over seeds (two recipes), paired where both are figures of
     the same nets; `none` where no test can be made."""
     difference: float
@@ -128,6 +128,8 @@ def _why(result: Paired | Grouped) -> str:
         num = result.only_first + result.only_second
         many = f"{num} of {result.num:,} images" if num else f"none of the {result.num:,} images"
         return f"the two disagree on {many}, and no outcome of fewer than {FEWEST_DISAGREEMENTS} could be told from chance"
+    if result.test == "sign":
+        return f"all {result.num[0]} nets gained the same, and are too few to tell that from chance"
     if result.test == "permutation":
         return "the seeds of each show no spread, and are too few to deal out anew"
     one, two = result.num

@@ -62,7 +62,7 @@ def _pixels(images: Tensor) -> int:
 def _moments(images: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance (C,) of each channel, double."""
     first, second = _sums("norm_sums", images) / _pixels(images)
-    return images.detach()[0, :, 0, 0].double() + first, second - first.square()
+    return images.detach()[0, :, 0, 0].double() + first, (second - first.square()).clamp(min=0)
 
 
 def _sums(name: str, images: Tensor, *others: Tensor) -> Tensor:

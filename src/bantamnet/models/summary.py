@@ -60,10 +60,10 @@ def summarize(net: nn.Module, size: tuple[int, int], in_channels: int = 3) -> Su
         def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
             output = output if isinstance(output, Tensor) else output[0]
             macs = 0
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
                 macs = output[0].numel() * module.weight[0].numel()
             elif isinstance(module, nn.Linear):
-                macs = module.weight.numel()
+                macs = output[0].numel() * module.in_features  # of each token
             new = [p for p in module.parameters() if id(p) not in counted]  # a layer gone through twice has its weights once
             counted.update(map(id, new))
             layers.append(Layer(name, type(module).__name__, tuple(output.shape[1:]), sum(p.numel() for p in new), macs))

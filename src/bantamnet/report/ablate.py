@@ -79,6 +79,6 @@ def _begin(folder: Path, spec: dict[str, Any]) -> None:
 
 def _announce(console: Console | None, grid: Sequence[Cell], seeds: int, folder: Path) -> None:
     if console:
-        console.print(f"{len(grid)} cells × {seeds} seeds = {len(grid) * seeds} runs, in {folder}:")
+        console.print(f"{len(grid)} cells × {seeds} seeds = {len(grid) * seeds} runs, in {folder}:", markup=False)
         for place, cell in enumerate(grid):
             console.print(f"  {cell.name}{'' if place else '  (the base)'}", highlight=False, markup=False)

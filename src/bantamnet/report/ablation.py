@@ -1,6 +1,5 @@
 """An ablation's table, for a terminal, as Markdown and as JSON, and its picture."""
 
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 from bantamnet.evaluate.measured import measured
 from bantamnet.evaluate.verdict import points
 from bantamnet.report.compare import judge, notes
+from bantamnet.report.saving import png
 from bantamnet.runs.ablation import Cell
 from bantamnet.runs.group import group_runs, state
 from bantamnet.runs.tensorfile import write_bytes
@@ -64,9 +64,7 @@ def write_tables(facts: dict[str, Any], out: Path) -> None:
     write_bytes(out / "ablation.json", (json.dumps(facts, indent=2, ensure_ascii=False) + "\n").encode())
     write_bytes(out / "ablation.md", markdown(facts).encode())
     if any(row["mean"] is not None for row in facts["cells"]):  # else there is nothing to draw
-        png = io.BytesIO()
-        plot(facts).savefig(png, format="png", dpi=130)
-        write_bytes(out / "ablation.png", png.getvalue())
+        write_bytes(out / "ablation.png", png(plot(facts)))
 
 
 COLUMNS = ("cell", "parameters", "seeds", "accuracy", "against the base", "verdict")
@@ -142,10 +140,10 @@ def plot(facts: dict[str, Any]) -> Figure:
         )
     if rows[0]["mean"] is not None:
         axes.axvline(100 * rows[0]["mean"], color=COLOURS["base"], linestyle=":", linewidth=1)
-    axes.set_yticks(range(len(rows)), [row["cell"] for row in rows], fontsize=9)
+    axes.set_yticks(range(len(rows)), [row["cell"] for row in rows], fontsize=9, parse_math=False)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel(f"{facts['split']} accuracy (%): dots are seeds, bars mean ± standard deviation", fontsize=9)
-    axes.set_title(facts["name"], fontsize=11)
+    axes.set_title(facts["name"], fontsize=11, parse_math=False)
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -34,7 +34,7 @@ def group_line(group: Subject) -> str:
     accuracy = (
         f"{100 * spread.mean:.2f} ± {100 * (spread.std or 0):.2f}% test accuracy (mean ± standard deviation of "
         f"{count(len(group.runs), 'seed')}; 95% interval of the mean {interval(*group.interval)}; "
-        f"{count(facts.test['num'], 'test image')} of {facts.data_name})"
+        f"{count(facts.test['num'], 'test image')} of {facts.data_name}{views_words(facts)})"
     )
     seeds = f"seeds {', '.join(map(str, group.seeds))}"
     return "; ".join([f"{facts.name}: {accuracy}", size_words(facts), cost_words(facts), seeds, facts.summary["label"]])
@@ -56,11 +56,18 @@ def named_line(subject: Subject) -> str:
 def accuracy_words(facts: RunFacts) -> str:
     """84.11% test accuracy (95% interval 83.38% to 84.81%; 8,411 of 10,000 test images of cifar10)."""
     test = facts.test
-    views = f", test-time augmentation {test['tta']}" if test.get("tta", "none") != "none" else ""
     return (
         f"{percent(test['accuracy'])} test accuracy (95% interval {interval(*test['accuracy_95'])}; "
-        f"{test['correct']:,} of {count(test['num'], 'test image')} of {facts.data_name}{views})"
+        f"{test['correct']:,} of {count(test['num'], 'test image')} of {facts.data_name}{views_words(facts)})"
     )
+
+
+def views_words(facts: RunFacts) -> str:
+    """, test-time augmentation hflip of images under 0.7; nothing where each image was seen as it is."""
+    tta, below = facts.test.get("tta", "none"), facts.test.get("tta_below")
+    if tta == "none":
+        return ""
+    return f", test-time augmentation {tta}" + (f" of images under {below:g}" if below is not None else "")
 
 
 def size_words(facts: RunFacts) -> str:
@@ -85,7 +92,7 @@ def how_sure(facts: RunFacts) -> list[str]:
     return [
         f"{test['correct']:,} of {test['num']:,} right, {rest:,} wrong. The interval, {interval(low, high)}, is the luck of "
         "which images are in the test set.",
-        "It does not cover training again: one seed was trained, and another would give another figure.",
+        "It does not cover training again: this is one seed, and another would give another figure.",
     ]
 
 
@@ -111,7 +118,8 @@ def on_what(facts: RunFacts) -> list[str]:
     trained = f"{facts.data_name}: learned from {count(data['train']['num'], 'training image')}"
     watched = {
         "none": "none were held out",
-        "test": f"watched and chosen by the {data['test']['num']:,} test images themselves",
+        "test": f"watched {'and chosen ' if facts.config.select == 'best-test' else ''}by the {data['test']['num']:,} test "
+        "images themselves",
         "train": f"watched on {data.get('val', {}).get('num', 0):,} held-out validation images"
         + (", sent through the training augmentation" if val.augment else ""),
     }[val.source]
@@ -120,6 +128,12 @@ def on_what(facts: RunFacts) -> list[str]:
         f"{trained}; {watched}; measured on {data['test']['num']:,} test images.",
         f"{len(facts.class_names):,} classes, about {per_class:,.0f} test images each. Kept weights: {facts.info.chosen}.",
     ]
+
+
+def not_counted(subject: Subject) -> list[str]:
+    """Runs of the group that are in no figure, where there are some."""
+    missing = subject.measured.missing
+    return [f"Not counted: {', '.join(missing)}."] if missing else []
 
 
 def how_honest(*runs: RunFacts) -> list[str]:

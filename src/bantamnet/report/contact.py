@@ -1,6 +1,5 @@
 """A contact sheet: some images of every class, as the net sees them."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from matplotlib.figure import Figure
 
 from bantamnet.data.split import Split
 from bantamnet.errors import UserError
+from bantamnet.report.saving import save
 from bantamnet.runtime import generator
 
 matplotlib.use("Agg")
@@ -59,9 +59,7 @@ def _grid(rows: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
 def write_contact_sheet(split: Split, title: str, path: Path) -> None:
     """Write it as PNG; raises `UserError` where that cannot be done."""
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Glyph")  # a name in a script that the font lacks is shown as boxes
-            contact_sheet(split, title).savefig(path, dpi=130, bbox_inches="tight", pad_inches=0.1)
+        save(contact_sheet(split, title), path, bbox_inches="tight", pad_inches=0.1)
     except OSError as error:
         raise UserError(f"--out: cannot write {path}: {error.strerror or error}") from None
 

@@ -1,8 +1,6 @@
 """Pictures of where a net looks: each image beside its heat, one PNG an image."""
 
-import io
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from bantamnet.evaluate.classifier import Classifier
 from bantamnet.evaluate.explain import Stage, explain
 from bantamnet.evaluate.metrics import predicted_classes
 from bantamnet.report.overlay import enlarge, overlay
+from bantamnet.report.saving import png
 from bantamnet.runs.tensorfile import write_bytes
 
 matplotlib.use("Agg")
@@ -93,7 +92,7 @@ def write_explanations(
             "explained_probability": of_asked[index],
             "true": one.true,
         }
-        write_bytes(Path(row["file"]), _png(draw(one.image, heats[index], row, about)))
+        write_bytes(Path(row["file"]), png(draw(one.image, heats[index], row, about), dpi=100))
         rows.append(row)
     return rows
 
@@ -123,14 +122,6 @@ def draw(image: Tensor, heat: Tensor, row: dict[str, Any], about: str) -> Figure
 def _short(name: str, most: int = 20) -> str:
     """A name that fits above half a picture."""
     return name if len(name) <= most else f"{name[: most - 1]}…"
-
-
-def _png(figure: Figure) -> bytes:
-    content = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a name in a script that the font lacks is shown as boxes
-        figure.savefig(content, format="png")
-    return content.getvalue()
 
 
 def _free_name(name: str, taken: set[str]) -> str:

@@ -13,7 +13,7 @@ from bantamnet.data.listener import Listener
 from bantamnet.data.sources import find_source
 from bantamnet.data.split import Split
 from bantamnet.errors import UserError
-from bantamnet.evaluate.scoring import divide, moved
+from bantamnet.evaluate.scoring import divide, moved, own_look
 from bantamnet.models.summary import Summary, summarize
 from bantamnet.runs.directory import RunDirectory, read_lines
 from bantamnet.runs.modelfile import ModelInfo, load_model
@@ -55,7 +55,7 @@ class RunFacts:
     @cached_property
     def test_looks(self) -> list[dict[str, Any]]:
         """Every look at the test images."""
-        return read_lines(self.run.evaluations)
+        return [look for look in read_lines(self.run.evaluations) if own_look(look, self.summary)]
 
     @cached_property
     def _model(self) -> tuple[nn.Module, ModelInfo, str]:

@@ -18,8 +18,9 @@ SENTENCES = 3
 STYLES = {"clean": "good", "final": "good", "as published": "warn"}
 
 
-def head(facts: RunFacts, audit: Audit) -> Markup:
-    """The head of a report on one run."""
+def head(subject: Subject, audit: Audit) -> Markup:
+    """The head of a report on one run, or on a group of which one is finished."""
+    facts = subject.first
     test, summary = facts.test, facts.summary
     low, high = (100 * bound for bound in test["accuracy_95"])
     claims = facts.config.claims
@@ -33,7 +34,7 @@ def head(facts: RunFacts, audit: Audit) -> Markup:
         style="figure-card",
     )
     cards = [
-        card("How sure?", strong(sure_words(facts)), words(claim.how_sure(facts))),
+        card("How sure?", strong(sure_words(facts)), words(claim.how_sure(facts) + claim.not_counted(subject))),
         card("How large?", budget_bar(summary["parameters"], facts.config.max_parameters), words(claim.how_large(facts))),
         card("On what, and at what cost?", strong(trained_words(facts)), words(claim.on_what(facts))),
         card("Honest?", strong(verdict(audit)[1]), words(claim.how_honest(facts)), gravest(audit)),
@@ -59,12 +60,12 @@ def head_of_group(group: Subject, audit: Audit) -> Markup:
         style="figure-card",
     )
     each = ", ".join(f"{percent(value)} (seed {seed})" for value, seed in zip(spread.values, group.seeds, strict=True))
-    sure = [f"Each seed: {each}.", f"The interval counts the luck of {spread.over}."]
+    sure = [f"Each seed: {each}.", f"The interval counts the luck of {spread.over}.", *claim.not_counted(group)]
     cards = [
         card("How sure?", strong(f"± {(high - low) / 2:.2f} points, from {count(len(group.runs), 'seed')}"), words(sure)),
         card("How large?", budget_bar(facts.summary["parameters"], facts.config.max_parameters), words(claim.how_large(facts))),
         card("On what, and at what cost?", strong(trained_words(facts)), words(claim.on_what(facts))),
-        card("Honest?", strong(verdict(audit)[1]), words(claim.how_honest(*group.runs)), gravest(audit)),
+        card("Honest?", strong(of_seed(group, audit)), words(claim.how_honest(*group.runs)), gravest(audit)),
     ]
     return element(
         "header",
@@ -72,6 +73,11 @@ def head_of_group(group: Subject, audit: Audit) -> Markup:
         element("div", figure, element("div", cards, class_="cards"), class_="hero"),
         quoted(claim.group_line(group)),
     )
+
+
+def of_seed(group: Subject, audit: Audit) -> str:
+    """What the audit found, which is of the first seed."""
+    return f"{verdict(audit)[1]} (seed {group.first.config.seed})" if len(group.runs) > 1 else verdict(audit)[1]
 
 
 def head_of_several(subjects: Sequence[Subject], verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> Markup:

@@ -26,7 +26,7 @@ def _block(block: Block) -> str:
         fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", block.text)), default=0))
         return f"{fence}\n{block.text}\n{fence}"
     if isinstance(block, Figure):
-        return f"*Figure in report.html: {plain(block.caption)}*"
+        return f"*Figure in the HTML page: {plain(block.caption)}*"
     if isinstance(block, Finding):
         return f"- **{plain(block.severity)}** {plain(block.check)}: {plain(block.evidence)} Fix: {plain(block.fix)}"
     return _table(block)

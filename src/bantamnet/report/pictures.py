@@ -1,6 +1,5 @@
 """Pictures of a run, made from its directory alone: curves.png and confusion.png."""
 
-import io
 from typing import Any
 
 import matplotlib
@@ -10,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bantamnet.evaluate.metrics import confusion_matrix
+from bantamnet.report.saving import png
 from bantamnet.runs.directory import RunDirectory
 from bantamnet.runs.tensorfile import read_header, write_bytes
 
@@ -22,9 +22,7 @@ def draw(run: RunDirectory) -> RunDirectory:
     summary = run.summary()
     assert summary is not None
     for name, figure in (("curves", curves(run, summary)), ("confusion", confusion(run, summary))):
-        png = io.BytesIO()
-        figure.savefig(png, format="png", dpi=130)
-        write_bytes(run.path / f"{name}.png", png.getvalue())
+        write_bytes(run.path / f"{name}.png", png(figure))
     return run
 
 
@@ -52,7 +50,8 @@ def curves(run: RunDirectory, summary: dict[str, Any]) -> Figure:
         rate.plot(epochs, [line["lr"][index] for line in lines], color=LR, label=f"group {index}")
     test, chosen = summary["figures"]["test"], summary["chosen"]["epoch"]
     figure.suptitle(
-        f"{summary['name']}: {100 * test['accuracy']:.2f}% test ({summary['label']}), {summary['parameters']:,} parameters"
+        f"{summary['name']}: {100 * test['accuracy']:.2f}% test ({summary['label']}), {summary['parameters']:,} parameters",
+        parse_math=False,
     )
     for axes, name in ((loss, "loss"), (accuracy, "accuracy (%)"), (rate, "learning rate")):
         _tidy(axes, name, epochs)
@@ -83,12 +82,13 @@ def confusion(run: RunDirectory, summary: dict[str, Any]) -> Figure:
     axes = figure.subplots()
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     test = summary["figures"]["test"]
-    axes.set_title(f"{summary['name']}, {test['num']:,} test images, {100 * test['accuracy']:.2f}% right", fontsize=10)
+    title = f"{summary['name']}, {test['num']:,} test images, {100 * test['accuracy']:.2f}% right"
+    axes.set_title(title, fontsize=10, parse_math=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     if len(names) <= 20:
-        axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(len(names)), names)
+        axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
+        axes.set_yticks(range(len(names)), names, parse_math=False)
         for (row, column), count in np.ndenumerate(matrix):
             if count:
                 colour = "white" if share[row, column] > 0.5 else "black"

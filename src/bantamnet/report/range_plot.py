@@ -7,6 +7,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from bantamnet.errors import UserError
+from bantamnet.report.saving import save
 
 matplotlib.use("Agg")
 RAW, SMOOTH, GOOD, RECIPE = "#9ecae1", "#1f77b4", "#2ca02c", "#d95f02"
@@ -19,7 +20,7 @@ def save_range_plot(facts: dict[str, Any], name: str, folder: Path) -> Path:
         path, number = folder / f"{name}-lr-range-{number}.png", number + 1
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        range_plot(facts, name).savefig(path, dpi=130)
+        save(range_plot(facts, name), path)
     except OSError as error:
         raise UserError(f"--out: cannot write {path}: {error}") from None
     return path
@@ -40,6 +41,9 @@ def range_plot(facts: dict[str, Any], name: str) -> Figure:
     if facts["recipe_rate"] > 0:
         label = f"the recipe's rate: {facts['recipe_rate']:.2g} ({facts['verdict']})"
         axes.axvline(facts["recipe_rate"], color=RECIPE, linestyle="--", label=label)
+    axes.set_title(f"{name}: learning-rate range test over {len(rates)} steps", fontsize=11, parse_math=False)
+    if not rates:  # the first loss was not finite
+        return figure
     # A diverging loss would squeeze everything that matters into the bottom of the picture.
     bottom, top = min(smoothed), max(smoothed[: smoothed.index(min(smoothed)) + 1])
     room = max(top - bottom, 0.1 * top)
@@ -47,7 +51,6 @@ def range_plot(facts: dict[str, Any], name: str) -> Figure:
     axes.set_xscale("log")
     axes.set_xlabel("learning rate")
     axes.set_ylabel("training loss")
-    axes.set_title(f"{name}: learning-rate range test over {len(rates)} steps", fontsize=11)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9, loc="lower left")

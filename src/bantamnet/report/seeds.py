@@ -1,6 +1,7 @@
 """The runs of a group, which differ in nothing but their seed."""
 
 from bantamnet.report.blocks import Block, Section, Table, Text
+from bantamnet.report.claim import not_counted
 from bantamnet.report.subjects import Subject
 from bantamnet.report.words import count, duration, interval, percent
 
@@ -26,6 +27,5 @@ def seeds_section(group: Subject) -> Section:
         f"again. What follows shows seed {group.first.config.seed}, the first of {count(len(group.runs), 'seed')}."
     )
     blocks: list[Block] = [Table(columns, rows, frozenset({"test accuracy", "validation accuracy", "time"})), Text(said, "note")]
-    if group.measured.missing:
-        blocks.append(Text(f"Not counted: {', '.join(group.measured.missing)}.", "warning"))
+    blocks += [Text(sentence, "warning") for sentence in not_counted(group)]
     return Section("seeds", "Seeds", blocks)

@@ -12,6 +12,7 @@ from bantamnet.data.split import Split
 from bantamnet.errors import UserError
 from bantamnet.evaluate.shift_plan import Cell, ShiftPlan
 from bantamnet.report.contact import GAP, write_contact_sheet
+from bantamnet.report.saving import save
 
 matplotlib.use("Agg")
 SHOWN = 4
@@ -25,7 +26,7 @@ def write_shift_sheet(plan: ShiftPlan, path: Path) -> None:
         write_contact_sheet(plan.cells[0].split, title, path)
         return
     try:
-        shift_sheet(plan, title).savefig(path, dpi=130, bbox_inches="tight", pad_inches=0.1)
+        save(shift_sheet(plan, title), path, bbox_inches="tight", pad_inches=0.1)
     except OSError as error:
         raise UserError(f"--picture: cannot write {path}: {error.strerror or error}") from None
 

@@ -52,7 +52,12 @@ def samples_section(facts: RunFacts) -> Section:
         [picture(image, f"training image, {facts.class_names[label]}")]
         for image, label in zip(plain.numpy(), split.labels[chosen].tolist(), strict=True)
     ]
-    epochs = min(DRAWS, int(facts.summary["epochs"])) if line else 0
+    if config.progressive_resizing:
+        sizes = [f"at {stretch.scale:g} of this size until {stretch.until:.0%}" for stretch in config.progressive_resizing]
+        blocks.append(Text(f"The net saw them {', '.join(sizes)} of the schedule, and whole after that.", "note"))
+    # Epochs of hard examples alone draw for each place in the epoch, and leave most of these images out.
+    of_all = [epoch for epoch in facts.epochs if "train_share" not in epoch]
+    epochs = min(DRAWS, len(of_all)) if line else 0
     for epoch in range(epochs):
         augmentation = parse(line, facts.info.preprocessing.mean)
         drawn = augmentation.draw(len(split), config.seed, epoch)
@@ -110,7 +115,7 @@ def repeat_section(facts: RunFacts) -> Section:
         table = [[key, why] for key, why in facts.config.assumed.items()]
         blocks.append(Table(("left open by the report", "taken as"), table))
     known = [
-        ["config", "config.yaml beside this report: every key"],
+        ["config", "config.yaml in the run directory: every key"],
         ["seed", f"{facts.config.seed}; held-out images drawn by {facts.config.data.val.split_seed}"],
         ["weights", summary["weights_digest"]],
         *([f"{name} images", f"{part['num']:,}, fingerprint {part['fingerprint']}"] for name, part in summary["data"].items()),

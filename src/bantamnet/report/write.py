@@ -11,9 +11,9 @@ from bantamnet.report.attention import attention_section
 from bantamnet.report.blocks import Block, Code, Section, Text
 from bantamnet.report.calibrated import calibration_section
 from bantamnet.report.facts import RunFacts
-from bantamnet.report.findings import audit_section, audits_section, verdict
-from bantamnet.report.head import head, head_of_group, head_of_several
-from bantamnet.report.markdown import markdown
+from bantamnet.report.findings import audit_section, audits_section
+from bantamnet.report.head import head, head_of_group, head_of_several, of_seed
+from bantamnet.report.markdown import markdown, plain
 from bantamnet.report.net import net_section
 from bantamnet.report.render import page
 from bantamnet.report.results import classes_section, mistakes_section, pairs_section
@@ -33,6 +33,9 @@ from bantamnet.runs.tensorfile import write_bytes
 DETAILS = (classes_section, pairs_section, mistakes_section, calibration_section, attention_section, samples_section, net_section)
 
 
+WRITTEN_BY = "Written by `bantamnet report`"
+
+
 def write_report(
     paths: Sequence[Path], out: Path | None = None, data_dir: Path | None = None, data: str | None = None
 ) -> dict[str, Any]:
@@ -45,9 +48,11 @@ def write_report(
     if target.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"--out: {target} should end in .html; the Markdown file is written beside it")
     subjects = read_subjects(paths, data_dir, data)
-    audits = [full_audit(subject.first.run.path, data_dir) for subject in subjects]
+    audits = [full_audit(subject.first.run.path, data_dir, data=data) for subject in subjects]
     made = compared(subjects, audits) if len(subjects) > 1 else one(subjects[0], audits[0])
     beside = target.with_suffix(".md")
+    for path in (target, beside):
+        refuse_others_file(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -65,12 +70,20 @@ def write_report(
     }
 
 
+def refuse_others_file(path: Path) -> None:
+    """Raise `UserError` for a file that no report wrote, so that nobody's README.md is lost."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else WRITTEN_BY
+    if WRITTEN_BY not in text and plain(WRITTEN_BY) not in text:
+        raise UserError(f"--out: {path} exists and was not written by `bantamnet report`; choose another name")
+
+
 def one(subject: Subject, audit: Audit) -> tuple[str, str]:
     """(HTML, Markdown) of a report on a run, or on a group of seeds with the details of its first."""
     facts, several = subject.first, len(subject.runs) > 1
-    answers = (claim.how_sure, claim.how_large, claim.on_what, claim.how_honest)
-    sentences = [sentence for answer in answers[several:] for sentence in answer(facts)]
-    lead: list[Block] = [Code(claim.line_of(subject)), *map(Text, [*sentences, f"{verdict(audit)[1]}."])]
+    sure = [] if several else claim.how_sure(facts)
+    sentences = [*sure, *claim.how_large(facts), *claim.on_what(facts), *claim.how_honest(*subject.runs)]
+    missing = [Text(sentence, "warning") for sentence in claim.not_counted(subject)]
+    lead: list[Block] = [Code(claim.line_of(subject)), *missing, *map(Text, [*sentences, f"{of_seed(subject, audit)}."])]
     sections = [
         audit_section(audit),
         *([seeds_section(subject)] if several else []),
@@ -79,7 +92,7 @@ def one(subject: Subject, audit: Audit) -> tuple[str, str]:
         *([found] if (found := claims_section(facts)) else []),
         repeat_section(facts),
     ]
-    shown = head_of_group(subject, audit) if several else head(facts, audit)
+    shown = head_of_group(subject, audit) if several else head(subject, audit)
     title = f"{facts.name}: {accuracy_cell(subject)} test accuracy"
     return _both(title, shown, lead, sections, [facts] if not several else subject.runs)
 
@@ -103,6 +116,6 @@ def compared(subjects: Sequence[Subject], audits: Sequence[Audit]) -> tuple[str,
 def _both(
     title: str, shown: Any, lead: Sequence[Block], sections: Sequence[Section], runs: Sequence[RunFacts]
 ) -> tuple[str, str]:
-    made = ", ".join(f"{facts.run.path.name}/ ({facts.summary['finished']})" for facts in runs)
-    foot = f"Written by `bantamnet report` from {made}; every number is read from there."
+    made = ", ".join(f"{facts.run.path.resolve().name}/ ({facts.summary['finished']})" for facts in runs)
+    foot = f"{WRITTEN_BY} from {made}; every number is read from there."
     return page(title, shown, sections, foot), markdown(title, lead, sections, foot)

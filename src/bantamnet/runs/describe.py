@@ -19,14 +19,16 @@ from bantamnet.runs.modelfile import load_model
 from bantamnet.runs.own import use_copies
 
 
-def describe(name: str, sets: Sequence[str], size: int) -> dict[str, Any]:
-    """Layers and costs of a net, recipe, run or model file."""
+def describe(name: str, sets: Sequence[str], size: int | None = None) -> dict[str, Any]:
+    """Layers and costs of a net, recipe, run or model file, for pictures of `size` (default: the recipe's, or 32)."""
     found = find(name)
     budget: int | None = None
     if found.kind in ("run", "model file"):
         assert found.path is not None
         if sets:
             raise UserError(f"--set: {name} is a {found.kind}; its net is what it is")
+        if size:
+            raise UserError(f"--size: {name} is a {found.kind}; its pictures have the size that it was trained at")
         if found.kind == "run":
             use_copies(found.path, RunDirectory(found.path).config().use)
         net, info, _ = load_model(found.path / "best.safetensors" if found.kind == "run" else found.path)
@@ -35,13 +37,19 @@ def describe(name: str, sets: Sequence[str], size: int) -> dict[str, Any]:
         config = resolve(name, sets)
         source = find_source(config.data.name)
         net_name, budget = config.model.name, config.max_parameters
-        input_size = (config.data.size, config.data.size) if config.data.size else source.size
+        input_size = (size,) * 2 if size else (config.data.size,) * 2 if config.data.size else source.size
         net = build_to_count(config.model, len(source.class_names))
     else:
         model = resolve_model(name, sets)
-        net_name, input_size = model.name, (size, size)
+        net_name, input_size = model.name, (size or 32,) * 2
         net = build_to_count(model, 10)
-    summary = summarize(net, input_size)
+    try:
+        summary = summarize(net, input_size)
+    except RuntimeError:
+        height, width = input_size
+        raise UserError(
+            f"pictures of {height} × {width} are too small for {net_name}; make them larger or the net shallower"
+        ) from None
     return {
         "name": name,
         "kind": found.kind,
@@ -85,7 +93,7 @@ def list_runs(folder: Path, sort: str, columns: Iterable[str]) -> list[dict[str,
     rows = [_group_facts(path) if is_group(path) else _run_facts(RunDirectory(path)) for path in _runs_in(folder)]
     best_first = sort in ("test", "val")
     known = [row for row in rows if row[sort] is not None]
-    known.sort(key=lambda row: row[sort], reverse=best_first)
+    known.sort(key=lambda row: int(row[sort].partition("/")[0]) if sort == "epochs" else row[sort], reverse=best_first)
     return known + [row for row in rows if row[sort] is None]
 
 
@@ -116,7 +124,8 @@ def _group_facts(path: Path) -> dict[str, Any]:
 
 
 def _run_facts(run: RunDirectory) -> dict[str, Any]:
-    summary, lines = run.summary() or {}, run.epochs()
+    now, lines = state(run), run.epochs()
+    summary = (run.summary() or {}) if now == "finished" else {}
     try:
         config: RunConfig | None = run.config()
     except UserError:
@@ -126,7 +135,7 @@ def _run_facts(run: RunDirectory) -> dict[str, Any]:
     return {
         "name": run.path.name,
         "recipe": config.name if config else "unreadable config.yaml",
-        "state": "finished" if summary else "unfinished",
+        "state": now,
         "epochs": f"{len(lines)}/{summary.get('epochs', planned)}",
         "parameters": summary.get("parameters"),
         "val": figures.get("val", {}).get("accuracy"),

@@ -68,7 +68,10 @@ class RunDirectory:
     def summary(self) -> dict[str, Any] | None:
         """Final figures, or None while the run is unfinished."""
         path = self.path / "summary.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        try:
+            return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        except ValueError:
+            raise UserError(f"{path} is damaged; remove it, and make it again: bantamnet train --resume {self.path}") from None
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Final figures."""

@@ -71,9 +71,12 @@ def refuse_other_folder(path: Path) -> None:
 
 
 def state(run: RunDirectory) -> str:
-    """finished, diverged, unfinished or not begun."""
-    if run.summary():
-        return "finished"
+    """finished, damaged, diverged, unfinished or not begun."""
+    try:
+        if run.summary():
+            return "finished"
+    except UserError:
+        return "damaged"
     if (run.path / DIVERGED).exists():
         return "diverged"
     return "unfinished" if (run.path / "config.yaml").is_file() else "not begun"

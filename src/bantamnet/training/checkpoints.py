@@ -7,14 +7,10 @@ import torch
 from torch import Tensor
 
 from bantamnet.config import RunConfig
-from bantamnet.errors import UserError
+from bantamnet.errors import NonFiniteError, UserError
 from bantamnet.runs.tensorfile import DamagedFileError, read_tensors, write_tensors
 from bantamnet.runtime import key, rng_state, set_rng_state
 from bantamnet.training.setup import Setup, State
-
-
-class NonFiniteError(ArithmeticError):
-    """A loss or a weight is NaN or infinite; training cannot go on."""
 
 
 def _step_of(path: Path) -> int:

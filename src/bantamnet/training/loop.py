@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from bantamnet.data.augment import chunk_size, rows
 from bantamnet.data.balance import balanced_order
 from bantamnet.data.mixing import Mixing
+from bantamnet.errors import NonFiniteError
 from bantamnet.evaluate.logits import split_logits
 from bantamnet.evaluate.metrics import score
 from bantamnet.evaluate.scoring import record_test_look
 from bantamnet.runs.directory import RunDirectory, append_line
 from bantamnet.runtime import generator, memory_format
 from bantamnet.training.averaging import average_epoch
-from bantamnet.training.checkpoints import NonFiniteError, save_checkpoint
+from bantamnet.training.checkpoints import save_checkpoint
 from bantamnet.training.hard import passes
 from bantamnet.training.keeping import keep_best, write_model
 from bantamnet.training.progress import Progress

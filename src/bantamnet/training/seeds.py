@@ -11,14 +11,13 @@ from pathlib import Path
 from rich.console import Console
 
 from bantamnet.config import RunConfig
-from bantamnet.errors import UserError
+from bantamnet.errors import NonFiniteError, UserError
 from bantamnet.lock import hold
 from bantamnet.runs.directory import RunDirectory
 from bantamnet.runs.group import DIVERGED, clear_unbegun, group_runs, named_runs, refuse_other_config, seed_of, write_group
 from bantamnet.runs.own import use_copies
 from bantamnet.runs.tensorfile import write_bytes
 from bantamnet.runtime import is_main_process
-from bantamnet.training.checkpoints import NonFiniteError
 from bantamnet.training.precheck import check_before_data
 from bantamnet.training.rescore import take_training
 from bantamnet.training.signals import Stopped
@@ -97,7 +96,8 @@ def train_runs(planned: Sequence[Planned], folder: Path, options: Options, finis
             if is_main_process():
                 about = f"run {number} of {len(planned)}: {run.path}"
                 state = "finished" if run.summary() else "diverged" if (run.path / DIVERGED).exists() else ""
-                console.print(f"{about} is {state} already" if state else f"\n{about}", style="dim" if state else "bold")
+                told, style = (f"{about} is {state} already", "dim") if state else (f"\n{about}", "bold")
+                console.print(told, style=style, markup=False)
             try:
                 _train_one(one, options, finish)
             except Stopped as stopped:
@@ -118,7 +118,7 @@ def _train_one(one: Planned, options: Options, finish: Finish) -> None:
         if one.twin and not (run.path / "config.yaml").is_file():
             take_training(one.twin, run, one.config)
             if options.console and (run.path / "config.yaml").is_file():
-                options.console.print(f"takes over the training of {one.twin.path}, which differs in tta alone")
+                options.console.print(f"takes over the training of {one.twin.path}, which differs in tta alone", markup=False)
         if (run.path / "config.yaml").is_file():
             resume(run.path, options)
         else:

@@ -14,7 +14,7 @@ from rich.console import Console
 from bantamnet.config import RunConfig
 from bantamnet.data.balance import IMBALANCED, counts
 from bantamnet.data.listener import ConsoleListener
-from bantamnet.errors import UserError
+from bantamnet.errors import NonFiniteError, UserError
 from bantamnet.evaluate.logits import BATCH, split_logits
 from bantamnet.evaluate.metrics import score
 from bantamnet.evaluate.scoring import moved, record_test_look
@@ -35,7 +35,7 @@ from bantamnet.runtime import (
     rng_state,
     set_rng_state,
 )
-from bantamnet.training.checkpoints import NonFiniteError, list_checkpoints, load_newest
+from bantamnet.training.checkpoints import list_checkpoints, load_newest
 from bantamnet.training.compiling import step_net
 from bantamnet.training.keeping import chosen_net, early_end, write_model
 from bantamnet.training.loop import batches, fit
@@ -93,7 +93,7 @@ def resume(path: Path, options: Options | None = None) -> RunDirectory:
     options = options or Options()
     for warning in use_copies(path, config.use):
         if options.console and is_main_process():
-            options.console.print(f"warning: {warning}")
+            options.console.print(f"warning: {warning}", markup=False)
     return _run(moved(config, options.data), path, options, resuming=True)
 
 
@@ -112,8 +112,9 @@ def _run(config: RunConfig, path: Path, options: Options, resuming: bool) -> Run
             checkpoint, warnings = load_newest(run.checkpoints, setup, state)
             if ranks.main:
                 for warning in warnings:
-                    console.print(f"warning: {warning}")
-                console.print(f"resuming {path} after step {state.step:,}" if checkpoint else f"starting {path} again")
+                    console.print(f"warning: {warning}", markup=False)
+                begins = f"resuming {path} after step {state.step:,}" if checkpoint else f"starting {path} again"
+                console.print(begins, markup=False)
                 run.remove_leftovers()
                 run.cut_metrics(state.epochs_done)
                 if state.best:

@@ -88,6 +88,12 @@ def lying_zip(path: Path) -> Path:
     return path
 
 
+def test_an_archive_of_the_folder_itself_is_unpacked(place: Path) -> None:
+    archive = tar_of(place / "a.tar", special(".", tarfile.DIRTYPE), ("./a/b.bin", b"content"))
+    extract(archive, place / "inside")
+    assert (place / "inside" / "a" / "b.bin").read_bytes() == b"content"
+
+
 OUT = "../canary"
 ATTACKS: dict[str, Callable[[Path], Path]] = {
     "tar up": lambda p: tar_of(p / "a.tar", (OUT, b"dead")),

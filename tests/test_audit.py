@@ -404,8 +404,13 @@ def test_an_exported_or_quantised_file_without_a_record_is_an_error(base: Path, 
         found = full_audit(copied(base, tmp_path / str(number), spoil), use_data=False)
         (finding,) = [one for one in found.findings if one.check == "unverified-export"]
         assert finding.severity == "error" and ("best.onnx" if number == 0 else "float16") in finding.evidence
-    why = {one.check: one.why for one in full_audit(base, use_data=False).unchecked}
-    assert why["unverified-export"] == "it has no quantised or exported file"
+
+    def mask(tensors: dict[str, Any], header: dict[str, Any]) -> None:
+        tensors["mask"], tensors["scale"] = torch.ones(3, dtype=torch.bool), torch.ones(1, dtype=torch.float64)
+
+    for subject in (base, copied(base, tmp_path / "masked", model(mask))):
+        why = {one.check: one.why for one in full_audit(subject, use_data=False).unchecked}
+        assert why["unverified-export"] == "it has no quantised or exported file"
 
 
 @pytest.mark.parametrize("num", [7, 360, 5000, 10_000])
@@ -422,7 +427,7 @@ def test_a_percentage_is_a_share_if_some_count_gives_it(num: int) -> None:
 
 
 def test_counts_round_as_they_are_quoted() -> None:
-    quotes = ["4,754,218", "4.75 M", "4.8M", "5 M", "4754k", "4.754 million"]
+    quotes = ["4,754,218", "4.75 M", "4.8M", "5 M", "4754k", "4.754 million", "4.75 M parameters"]
     assert all(rounds_to(4_754_218, quote) for quote in quotes)
     assert not any(rounds_to(4_754_218, quote) for quote in ("4.74 M", "4.7 M", "4755k", "many", "1.2.3 M"))
 
@@ -461,6 +466,26 @@ def test_near_duplicates_are_those_of_a_plain_comparison_of_all_pairs() -> None:
     assert {row: number for number, row in near_pairs(split(train), split(test))} == wanted
 
 
+def test_looks_at_shifted_and_other_images_hide_no_finding(base: Path, tmp_path: Path) -> None:
+    shifted = {"why": "shift", "mean_accuracy": 0.4, "tta": "none"}
+    others = [{"why": "evaluate", "accuracy": 0.2, "tta": tta, "fingerprint": "other"} for tta in ("a", "b", "c")]
+    looks = run(lambda run: [append_line(run.evaluations, line) for line in (shifted, *others)])
+    data = {**RunDirectory(base).config().dump()["data"], "val": {"source": "test"}}
+    watched = copied(base, tmp_path / "watched", config(select="last", data=data))
+    for number, subject in enumerate((base, watched)):
+        found = full_audit(looks(subject, tmp_path / str(number)), use_data=False)
+        assert "test-selection" not in {one.check for one in found.unchecked}
+        assert [one.severity for one in found.findings if one.check == "test-selection"] == ["note"] * number
+    empty = copied(watched, tmp_path / "empty", lambda run: run.evaluations.write_text(""))
+    assert "test-selection" in {one.check for one in full_audit(empty, use_data=False).findings}
+
+
+def test_damaged_data_leave_checks_of_images_unmade(tmp_path: Path) -> None:
+    (tmp_path / "cifar-10-binary.tar.gz").write_bytes(b"not an archive")
+    found = full_audit("resnet8-tiny", tmp_path)
+    assert "damaged" in {one.check: one.why for one in found.unchecked}["duplicates"] and len(found.passed) > 5
+
+
 def test_another_order_of_classes_is_told_from_a_bad_net() -> None:
     targets = torch.arange(300) % 3
     moved = torch.tensor([1, 2, 0])
@@ -469,11 +494,16 @@ def test_another_order_of_classes_is_told_from_a_bad_net() -> None:
     assert permuted(targets, targets, 3) is None
     assert permuted(torch.randint(0, 3, (300,), generator=torch.Generator().manual_seed(0)), targets, 3) is None
     assert permuted(torch.zeros(300, dtype=torch.int64), targets, 3) is None
+    coins = torch.Generator().manual_seed(0)
+    guesses = [permuted(torch.randint(0, 2, (20,), generator=coins), torch.arange(20) % 2, 2) for _ in range(500)]
+    assert sum(order is not None for order in guesses) <= 5, "a coin that is tossed is no other order"
 
 
 def test_the_same_views_are_found_by_what_they_do() -> None:
     assert same_views("none + hflip(1) + shift(0,0) + hflip(1)|hflip(1) + hflip(1)") == [(1, 3), (1, 4), (2, 5)]
     assert same_views("hflip-translate") == []
+    assert same_views("none + autocontrast") == []
+    assert same_views("shift(40,0) + shift(50,0)") == [(1, 2)] and same_views("shift(40,0) + shift(50,0)", (64, 64)) == []
 
 
 def test_the_command_tells_findings_and_ends_with_their_code(

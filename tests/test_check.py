@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from bantamnet.optim.groups import Optimizers
+from bantamnet.report.range_plot import range_plot
 from bantamnet.runtime import Ranks
 from bantamnet.training import check, fits
 from bantamnet.training.setup import Setup, State, prepare
@@ -54,6 +55,8 @@ def test_a_loss_that_never_falls_says_nothing() -> None:
         facts = check.read_range(RATES, losses, 0.1)
         assert facts["verdict"] == "unknown" and facts["low"] is facts["high"] is facts["suggestion"] is None
     assert check.read_range(RATES[:1], [2.3], 0.1)["verdict"] == "unknown"
+    nothing = check.read_range([], [], 0.1)  # not even the first loss was finite
+    assert nothing["verdict"] == "unknown" and range_plot({"recipe_rate": 0.1, **nothing}, "a net").axes[0].get_title()
 
 
 def test_the_range_test_takes_the_rates_it_says_and_keeps_proportions(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import sys
+import tarfile
 import threading
 import time
 from collections.abc import Iterator
@@ -181,10 +182,26 @@ def test_no_mirror_helps(site: Site, tmp_path: Path, behaviours: tuple[str, ...]
     assert set(left) <= {".cifar10.lock", ".cifar10.part"} and (".cifar10.part" in left) == (behaviours == ("cut",))
 
 
-def test_what_is_there_is_not_fetched_and_what_is_in_the_way_is_kept(site: Site, tmp_path: Path) -> None:
+def test_what_is_there_is_not_fetched_and_what_is_in_the_way_is_kept(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     SmallCifar().write_binary(tmp_path / "here" / "cifar-10-batches-bin")
     assert fetch_cifar("cifar10", tmp_path / "here", patience=CALM) == (tmp_path / "here" / "cifar-10-batches-bin", False)
     assert not site.server.asked
+    # What is there is found whether downloads are on or off, packed or not.
+    monkeypatch.setenv("BANTAMNET_MIRRORS", "none")
+    assert fetch_cifar("cifar10", tmp_path / "here", patience=CALM)[1] is False
+    SmallCifar().write_binary(tmp_path / "made" / "cifar-10-batches-bin")
+    (tmp_path / "packed").mkdir()
+    with tarfile.open(tmp_path / "packed" / "cifar-10-binary.tar.gz", "w:gz") as packed:
+        packed.add(tmp_path / "made", ".")
+    assert fetch_cifar("cifar10", tmp_path / "packed", patience=CALM) == (
+        tmp_path / "packed" / "cifar10" / "cifar-10-batches-bin",
+        False,
+    )
+    with pytest.raises(UserError, match="downloads are off"):
+        fetch_cifar("cifar10", tmp_path / "nothing", patience=CALM)
+    monkeypatch.delenv("BANTAMNET_MIRRORS")
     damaged = tmp_path / "damaged" / "cifar-10-batches-bin"
     SmallCifar(seed=2).write_binary(damaged)
     fetch(site, damaged.parent, site.mirrors("good"))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bantamnet.data.folder import natural_key, printable, scan
 from bantamnet.data.pictures import ENDINGS
+from bantamnet.data.preprocess import find_pictures
 from bantamnet.errors import UserError
 
 
@@ -73,6 +74,12 @@ def test_links_are_followed_and_broken_ones_are_kept_to_be_told(tmp_path: Path) 
     listing = scan(root)
     assert listing.class_names == ("a", "b", "c")
     assert [(f.path, f.size) for f in listing.files if f.size < 0] == [("a/lost.png", -1)]
+
+
+def test_pictures_to_predict_come_in_natural_order_without_hidden_ones(tmp_path: Path) -> None:
+    wanted = ["a/x2.png", "a/x10.png", "img_1.png", "img_2.png", "img_10.png"]
+    make(tmp_path, *wanted, "._img_1.png", "__MACOSX/a/x2.png", "a/.thumbs/x2.png")
+    assert [str(path.relative_to(tmp_path)) for path in find_pictures([tmp_path])] == wanted
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import bantamnet
 from bantamnet.config import WEIGHT_CLASSES, Model
@@ -170,6 +170,19 @@ def test_macs_and_memory_of_a_net_counted_by_hand() -> None:
     outputs = pixels * (4 * 3 + 8 * 5 + 8 * 2 + 8) + 8 + 8 + 10
     assert summary.forward_backward_mb == pytest.approx(outputs * 8 / 2**20)
     assert summary.input_mb == pytest.approx(3 * 256 * 4 / 2**20)
+
+
+def test_macs_of_a_layer_over_tokens_are_those_of_each_token() -> None:
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.along, self.head = nn.Conv2d(3, 8, 4, 4), nn.Conv1d(8, 8, 3, padding=1), nn.Linear(8, 16)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.head(self.along(self.embed(images).flatten(2)).mT).mean(1)
+
+    summary = summarize(Tokens(), (32, 32))
+    assert summary.macs == 64 * (8 * 48 + 8 * 24 + 8 * 16)
 
 
 def exact_net(num_params: int) -> Model:

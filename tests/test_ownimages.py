@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -154,6 +155,32 @@ def test_without_parts_test_images_are_drawn_by_class_and_told(small: Path) -> N
             picture = np.asarray(Image.open(small / found.listing.files[number].path).resize((32, 32), Image.Resampling.BICUBIC))
             assert np.array_equal(split.gather(torch.tensor([row]))[0].permute(1, 2, 0).numpy(), picture)
         assert (found.original_sizes[name] == 12).all()
+
+
+def test_a_part_without_a_readable_picture_is_refused(small: Path, tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        shutil.copytree(small, tmp_path / "parts" / part)
+    for path in (tmp_path / "parts" / "test").rglob("*.png"):
+        path.write_bytes(b"no picture")
+    with pytest.raises(UserError, match="none of the pictures in test can be read"):
+        read(tmp_path / "parts", skip_bad=True)
+
+
+def test_copies_among_training_and_test_images_are_told(small: Path) -> None:
+    assert not any("training images too" in line for line in read(small)[1].lines)
+    for path in list(small.rglob("*.png")):
+        shutil.copy(path, path.with_name(f"{path.stem} copy.png"))
+    found, hearing = read(small)
+    (told,) = [line for line in hearing.lines if "training images too" in line]
+    seen = {image.numpy().tobytes() for image in found.splits["train"].gather(torch.arange(96))}
+    copies = sum(image.numpy().tobytes() in seen for image in found.splits["test"].gather(torch.arange(24)))
+    assert f"{copies} of 24 test images are training images too" in told and copies > 10
+
+
+def test_a_link_to_nowhere_does_not_empty_the_cache(small: Path) -> None:
+    (small / "1" / "lost.png").symlink_to(small / "nowhere.png")
+    decoded = [read(small, skip_bad=True)[1].decoded for _ in range(2)]
+    assert decoded[0] and not decoded[1]
 
 
 def test_own_val_is_used_and_source_decides(small: Path, tmp_path: Path) -> None:

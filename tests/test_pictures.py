@@ -31,6 +31,19 @@ def read(path: Path, size: tuple[int, int] = (32, 32)) -> np.ndarray:
     return read_picture(path, size, strict=True)[0].transpose(1, 2, 0)
 
 
+def test_a_clear_value_of_deep_grey_shows_white(tmp_path: Path) -> None:
+    values = np.full((8, 8), 30000, np.uint16)
+    values[:4] = 1000
+    chunk = b"tRNS" + (1000).to_bytes(2, "big")
+    Image.fromarray(values).save(tmp_path / "plain.png")
+    content = (tmp_path / "plain.png").read_bytes()
+    place = content.index(b"IDAT") - 4
+    chunk = (2).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    (tmp_path / "clear.png").write_bytes(content[:place] + chunk + content[place:])
+    seen = read(tmp_path / "clear.png", (8, 8))
+    assert (seen[:4] == 255).all() and (seen[4:] == 30000 >> 8).all()
+
+
 def grey_files(folder: Path) -> dict[str, Path]:
     """The same grey picture in every mode and format that keeps it exactly."""
     grey = Image.fromarray(GREY)

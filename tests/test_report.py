@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+import warnings
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -21,13 +22,14 @@ from bantamnet.data.sources import load_digits
 from bantamnet.data.split import hold_out
 from bantamnet.errors import UserError
 from bantamnet.evaluate.metrics import score
+from bantamnet.report import pictures
 from bantamnet.report.curves import Line, line_chart
 from bantamnet.report.markup import Markup, element
 from bantamnet.report.matrix import confused_pairs, matrix_drawing
 from bantamnet.report.svg import ticks
 from bantamnet.report.write import write_report
-from bantamnet.runs.directory import RunDirectory
-from bantamnet.runs.group import write_group
+from bantamnet.runs.directory import RunDirectory, append_line
+from bantamnet.runs.group import DIVERGED, write_group
 from browser import Browser, browser
 from conftest import invoke, tiny
 
@@ -350,6 +352,50 @@ def test_a_group_of_seeds_tells_mean_spread_and_interval(run: RunDirectory, tmp_
     assert "Not counted: seed-3 (not begun)" in page.words["seeds"]
     half = re.search(r"± (\d+\.\d+) points, from 3 seeds", page.words["head"])
     assert half and float(half[1]) == pytest.approx((high - low) / 2, abs=0.011)
+
+
+def test_one_finished_seed_does_not_hide_the_others(run: RunDirectory, tmp_path: Path) -> None:
+    group = tmp_path / "group"
+    write_group(group, [RunDirectory(group / f"seed-{seed}") for seed in range(2)])
+    another_seed(run, group / "seed-0", 0, 36)
+    (group / "seed-1").mkdir()
+    (group / "seed-1" / DIVERGED).write_text("{}")
+    done = write_report([group])
+    assert "Not counted: seed-1 (diverged)." in Page(Path(done["report"]).read_text(encoding="utf-8")).words["head"]
+    assert "> Not counted: seed-1 (diverged)." in Path(done["markdown"]).read_text(encoding="utf-8")
+
+
+def test_a_group_names_its_views_and_counts_every_look(run: RunDirectory, tmp_path: Path) -> None:
+    group = tmp_path / "group"
+    write_group(group, [RunDirectory(group / f"seed-{seed}") for seed in range(2)])
+    for seed in range(2):
+        copy = RunDirectory(another_seed(run, group / f"seed-{seed}", seed, 36))
+        summary: dict[str, Any] = copy.summary() or {}
+        summary["figures"]["test"] |= {"tta": "hflip", "tta_below": 0.7}
+        copy.write_summary(summary)
+        append_line(copy.evaluations, {"why": "evaluate", "accuracy": 0.5, "tta": "none", "fingerprint": "of other images"})
+    done = write_report([group])
+    assert "test-time augmentation hflip of images under 0.7)" in done["claims"][0]
+    marked, page = Path(done["markdown"]).read_text(encoding="utf-8"), Path(done["report"]).read_text(encoding="utf-8")
+    for text in (marked, page):
+        assert "Test images were looked at 2 times with the nets of 2 seeds" in text and "(seed 0)" in text
+
+
+def test_nobodys_file_is_overwritten(run: RunDirectory, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(UserError, match=r"README.md exists and was not written by"):
+        write_report([run.path], out=tmp_path / "README.html")
+    assert (tmp_path / "README.md").read_text() == "mine" and not (tmp_path / "README.html").exists()
+    for _ in range(2):  # its own may be
+        write_report([run.path], out=tmp_path / "page.html")
+
+
+def test_names_of_classes_are_no_formulas(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["$100_$200", r"cash_$\foo$", "猫", *map(str, range(7))]
+    monkeypatch.setattr(pictures, "read_header", lambda path: {"class_names": names})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pictures.draw(run)
 
 
 def test_several_are_compared_with_significance_in_words(run: RunDirectory, tmp_path: Path) -> None:

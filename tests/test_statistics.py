@@ -170,10 +170,22 @@ def test_pairs_without_noise_need_six_and_without_a_gain_differ_in_nothing() -> 
     seeds = [0.8, 0.82, 0.84, 0.86, 0.88, 0.9]
     for num, found in ((2, "cannot be decided"), (5, "cannot be decided"), (6, "second better")):
         result = groups.paired_t(seeds[:num], [seed + 0.01 for seed in seeds[:num]])
-        assert verdicts([("A", "B", result)])[0].found == found and result.needed == 6
+        (verdict,) = verdicts([("A", "B", result)])
+        assert verdict.found == found and verdict.test == "sign" and result.needed == 6
+        assert verdict.why == (f"all {num} nets gained the same, and are too few to tell that from chance" if num < 6 else "")
     assert verdicts([("A", "B", groups.paired_t(seeds, seeds))])[0].found == "no difference"
     with pytest.raises(ValueError, match="pairs"):
         groups.paired_t([0.8], [0.8, 0.9])
+
+
+@pytest.mark.parametrize(("fewer", "more"), [(517, 582), (813, 894)])
+def test_the_end_near_zero_of_many_disagreements_is_that_of_the_exact_test(fewer: int, more: int) -> None:
+    num = fewer + more
+    end = paired._end_near_zero(fewer, more)
+    share = (end / num + 1) / 2
+    tail = stats.binom.sf(more, num, share) + stats.binom.pmf(more, num, share) / 2
+    assert tail == pytest.approx(0.025, abs=1e-9) and end > -1
+    assert paired._end_near_zero(more, fewer) == -end
 
 
 def test_permutations_are_dealt_out_one_by_one() -> None:

@@ -15,7 +15,9 @@ from PIL import Image
 
 import bantamnet
 from bantamnet.data.cifar import CIFAR10
+from bantamnet.data.contest import read_unlabelled
 from bantamnet.data.preprocess import Preprocessing
+from bantamnet.errors import UserError
 from bantamnet.models.build import build
 from bantamnet.runs.lookup import resolve
 from bantamnet.runs.modelfile import ModelInfo, save_model
@@ -50,6 +52,20 @@ def pixels(num: int = NUM, seed: int = 0) -> np.ndarray:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_small(tmp_path_factory.mktemp("submit") / "net.safetensors")
+
+
+@pytest.mark.parametrize(("name", "words"), [("img_{}", ["img_0.png is 0, img_11.png is 11"]), ("{}", ["the pictures' names"])])
+def test_ids_follow_the_numbers_in_names(model: Path, tmp_path: Path, name: str, words: list[str]) -> None:
+    (tmp_path / "test").mkdir()
+    for number in range(12):
+        grey = Image.fromarray(np.full((32, 32, 3), number, np.uint8))
+        grey.save(tmp_path / "test" / f"{name.format(number)}.png")
+    found = read_unlabelled(tmp_path / "test", Preprocessing((32, 32), (0.5,) * 3, (0.5,) * 3))
+    assert found.ids.tolist() == found.images[:, 0, 0, 0].tolist() and sorted(found.ids.tolist()) == list(range(12))
+    assert all(word in found.ids_from for word in words)
+    (tmp_path / "test" / f"{10**22}.png").write_bytes((tmp_path / "test" / f"{name.format(3)}.png").read_bytes())
+    with pytest.raises(UserError, match=r"too large|named by number"):
+        read_unlabelled(tmp_path / "test", Preprocessing((32, 32), (0.5,) * 3, (0.5,) * 3))
 
 
 @pytest.fixture

@@ -74,6 +74,8 @@ def extract(archive: Path, into: Path, max_bytes: int = MAX_BYTES, max_files: in
 
 
 def _check_name(name: str) -> None:
+    if name in (".", "./"):  # the folder itself, as `tar -C FOLDER .` begins
+        return
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if not parts or PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor or ".." in parts or "\0" in name:
         raise _RefusedError(f"{name!r} leads outside the folder")

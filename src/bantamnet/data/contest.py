@@ -35,7 +35,7 @@ def read_unlabelled(path: Path, preprocessing: Preprocessing) -> Unlabelled:
     - .npy: an array of one of these shapes.
     - Folder: read as `predict` does; names that are numbers, as in 17.png, are the ids.
 
-    Without ids the images count from 0; a folder's in the order of their names.
+    Without ids the images count from 0; a folder's in the natural order of their names.
     """
     if path.is_dir():
         files = find_pictures([path])
@@ -99,6 +99,8 @@ def _unique(ids: list[int], where: str) -> Tensor:
     number, times = Counter(ids).most_common(1)[0]
     if times > 1:
         raise UserError(f"--test: {where}: id {number} is there {times} times; each row of a submission needs its own")
+    if max(ids) >= 1 << 62:
+        raise UserError(f"--test: {where}: id {max(ids)} is too large; ids are whole numbers below 2^62")
     return torch.tensor(ids)
 
 
@@ -107,7 +109,8 @@ def _named(files: list[Path]) -> tuple[Tensor, str]:
     numbers = [int(file.stem) if file.stem.isascii() and file.stem.isdecimal() else None for file in files]
     ids = [number for number in numbers if number is not None]
     if not ids:
-        return torch.arange(len(files)), f"0 to {len(files) - 1}, in the order of the pictures' names"
+        ends = f"{files[0].name} is 0, {files[-1].name} is {len(files) - 1}"
+        return torch.arange(len(files)), f"0 to {len(files) - 1}, in the order of the pictures' names ({ends})"
     if len(ids) < len(files):
         odd = files[numbers.index(None)].name
         raise UserError(f"--test: some pictures are named by number, and {odd} is not; name all of them by id, or none")

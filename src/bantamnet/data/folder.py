@@ -135,12 +135,13 @@ def _visible(folder: Path, ignored: "_Ignored") -> list["os.DirEntry[str]"]:
     except OSError as error:
         raise UserError(f"cannot list {folder}: {error.strerror or error}") from None
     for entry in entries:
-        if _is_hidden(entry.name):
+        if is_hidden(entry.name):
             ignored.add("hidden entries", entry.name)
-    return [entry for entry in entries if not _is_hidden(entry.name)]
+    return [entry for entry in entries if not is_hidden(entry.name)]
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Whether training and scoring leave a file or folder of this name alone."""
     return name.startswith(".") or name == "__MACOSX"
 
 

@@ -74,6 +74,13 @@ class FolderSource:
         splits, where = _with_test(parts, rows, keys, listener)
         for name, split in splits.items():
             listener.tell(f"{self.root}: {name} {class_counts(split)}")
+        seen = set(map(bytes, pictures.digests[where["train"]]))
+        if copies := sum(bytes(digest) in seen for digest in pictures.digests[where["test"]]):
+            of = f"{copies:,} of {len(where['test']):,} test images"
+            listener.tell(
+                f"{self.root}: warning: {of} are training images too, pixel by pixel, so accuracy on them says little; "
+                "`bantamnet data` names some"
+            )
         return FolderData(
             splits=splits,
             listing=self.listing,
@@ -115,6 +122,8 @@ def _part(listing: Listing, pictures: Decoded, part: str, mapped: bool) -> tuple
     """One part in canonical order, and the rows of `pictures` it is made of."""
     in_part = np.array([listing.files[number].part == part for number in pictures.files], dtype=bool)
     rows = in_part.nonzero()[0]
+    if not len(rows):
+        raise UserError(f"{listing.root}: none of the pictures{'' if part == WHOLE else f' in {part}'} can be read")
     order, fingerprint = canonical_order([digest.tobytes() for digest in pictures.digests[rows]])
     rows = rows[order]
     images = Mapped(pictures.pixels, torch.from_numpy(rows))

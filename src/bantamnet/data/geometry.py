@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Generator, Tensor
 
-from bantamnet.data.operation import Border, Fill, Operation, Parameters, Probability, arguments, colour
+from bantamnet.data.operation import Border, Fill, Fixed, Operation, Parameters, Probability, arguments, colour
 from bantamnet.runtime import generator as generator_for
 
 Pixels = Annotated[int, Field(ge=-1024, le=1024)]
@@ -80,7 +80,7 @@ def _mirrored(index: Tensor, size: int) -> Tensor:
 
 
 @arguments
-class Shift(Operation):
+class Shift(Fixed):
     """Shift every image by `right` and `down` pixels (negative: left, up), with `fill` or the mirrored picture behind.
 
     Nothing is drawn: it serves as a view at test time (`Image.transform(AFFINE)`, `numpy.pad`).
@@ -90,10 +90,6 @@ class Shift(Operation):
     down: Pixels = 0
     fill: Fill = 0
     border: Border = "fill"
-
-    def draw(self, num: int, generator: Generator) -> Parameters:
-        """Nothing."""
-        return {}
 
     def apply(self, images: Tensor, parameters: Parameters) -> Tensor:
         """Look rows and columns up where they came from."""
@@ -108,7 +104,7 @@ class Shift(Operation):
 
 
 @arguments
-class CentreCrop(Operation):
+class CentreCrop(Fixed):
     """Pad all sides by `pad` pixels of `fill` and cut the old size out of the middle: the image itself, whatever it is called.
 
     Nothing is drawn: it stands for a view that a report counts as one of its own.
@@ -116,10 +112,6 @@ class CentreCrop(Operation):
 
     pad: Annotated[int, Field(ge=0, le=1024)]
     fill: Fill = 0
-
-    def draw(self, num: int, generator: Generator) -> Parameters:
-        """Nothing."""
-        return {}
 
     def apply(self, images: Tensor, parameters: Parameters) -> Tensor:
         """Cut out of the padded images."""
@@ -155,7 +147,8 @@ class VFlip(HFlip):
 class AlternatingFlip(HFlip):
     """Mirror a random share `p` of the samples in one epoch, the others in the next, and so on (Jordan 2024, arXiv 2404.00498).
 
-    Two epochs show each sample both ways, which independent draws do for half of the samples.
+    Two epochs show each sample both ways, which independent draws do for half of the samples. In epochs that take some samples
+    several times (`balance: sampler`, `hard_examples`) places in the epoch alternate instead, so samples do by chance.
     """
 
     def draw_for(self, num: int, *words: object) -> Parameters:

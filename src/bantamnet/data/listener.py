@@ -1,5 +1,6 @@
 """Who hears what reading or scoring a data set has to say: nobody, or a person at a console."""
 
+import atexit
 import time
 from collections.abc import Callable
 
@@ -46,6 +47,7 @@ class ConsoleListener(Listener):
                 self.bar = Progress(*columns, console=self.console, transient=True)
                 self.task = self.bar.add_task(what, total=total)
                 self.bar.start()
+                atexit.register(self.bar.stop)  # whatever ends the process, the terminal gets its cursor back
         if self.bar:
             self.bar.update(self.task, completed=done)
         elif time.monotonic() - self.last_word > QUIET_SECONDS:

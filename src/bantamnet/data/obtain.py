@@ -123,14 +123,17 @@ def fetch_cifar(
     asked = chosen_mirrors(known.mirrors, known.packages, mirrors)
     target, making = root / name, _making(known, root)
     downloads = making / DOWNLOADS
-    if not asked:
-        raise UserError(_missing(known, root, "  downloads are off (BANTAMNET_MIRRORS=none)"))
     try:
+        for archive in find_archives(root, known.layouts):
+            with contextlib.suppress(UserError):
+                _unpack(known, archive, root)
         with _alone(known, root, tell):
             for found in find_unpacked(root, known.layouts):
                 with contextlib.suppress(UserError):
                     trusted(known, found)
                     return found.folder, False
+            if not asked:
+                raise UserError(_missing(known, root, "  downloads are off (BANTAMNET_MIRRORS=none)"))
             if target.exists():
                 raise UserError(f"{target} is there, and is not {name} whole; move it away, then fetch again")
             if not _is_whole(known, making):

@@ -61,6 +61,14 @@ class Operation(ABC):
         """New images; `parameters` hold a row for each image, on the images' device."""
 
 
+class Fixed(Operation):
+    """An operation without chance."""
+
+    def draw(self, num: int, generator: Generator) -> Parameters:
+        """Nothing."""
+        return {}
+
+
 class Sometimes(Operation):
     """An operation that happens to an image with probability `p`, always in the same way."""
 

@@ -1,5 +1,6 @@
 """From any picture file to pixels: the one function that training data, evaluation and predict share."""
 
+import errno
 import io
 import struct
 import zlib
@@ -68,7 +69,8 @@ def read_picture(
     # Plugins meet damaged bytes with whatever error comes first.
     except (OSError, SyntaxError, ValueError, ArithmeticError, LookupError, TypeError, struct.error, zlib.error) as error:
         bad = PictureError(" ".join(str(error).split()) or type(error).__name__)
-        bad.passing = isinstance(error, OSError) and error.errno is not None  # Pillow's, for damaged bytes, have none
+        # Pillow's, for damaged bytes, have no number; a link to nowhere has another size once it leads somewhere.
+        bad.passing = isinstance(error, OSError) and error.errno not in (None, errno.ENOENT, errno.ELOOP)
         raise bad from None
     except (EOFError, MemoryError, AttributeError, Image.DecompressionBombError) as error:
         bad = PictureError(f"{type(error).__name__}: {error}")
@@ -113,9 +115,14 @@ def _upper_byte(picture: Image.Image, white_is_zero: bool) -> Image.Image:
     values = np.asarray(picture).astype(np.int64)
     if values.size and (values.min() < 0 or values.max() > 65535):
         raise PictureError("grey values below 0 or above 65535; save it with 8 or 16 bits")
+    clear = picture.info.get("transparency")  # the grey value that a PNG shows what is behind
+    alpha = np.where(values == clear, 0, 255) if isinstance(clear, int) else None
     if white_is_zero:
         values = 65535 - values
-    return Image.fromarray((values >> 8).astype(np.uint8))
+    grey = Image.fromarray((values >> 8).astype(np.uint8))
+    if alpha is not None:
+        grey.putalpha(Image.fromarray(alpha.astype(np.uint8)))
+    return grey
 
 
 def fit(picture: Image.Image, size: tuple[int, int], resize: Resize) -> Image.Image:

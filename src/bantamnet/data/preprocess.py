@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bantamnet.data.folder import is_hidden, natural_key
 from bantamnet.data.pictures import ENDINGS, PictureError, Resize, read_picture
 from bantamnet.errors import UserError
 
@@ -57,11 +58,16 @@ class Preprocessing:
 
 
 def find_pictures(paths: Sequence[Path]) -> list[Path]:
-    """Files as given, and the pictures in folders, in the order of their names; raises `UserError` where there are none."""
+    """Files as given, and the pictures in folders, in natural order (2 before 10), hidden ones left out.
+
+    Raises `UserError` where there are none.
+    """
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
+            found_here = (p for p in path.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
+            inside = [p for p in found_here if not any(map(is_hidden, p.relative_to(path).parts))]
+            inside.sort(key=lambda p: [natural_key(part) for part in p.relative_to(path).parts])
             if not inside:
                 raise UserError(f"{path}: no pictures in this folder ({', '.join(ENDINGS)})")
             found += inside

@@ -155,6 +155,9 @@ def _official(request: ShiftRequest, info: ModelInfo, root: Path) -> ShiftPlan:
     found = find_corrupted(CORRUPTED[request.shift], root)
     benchmark = [*BENCHMARK, *LEFT_OUT]
     names = request.corruptions or tuple(name for name in found.corruptions if request.everything or name in benchmark)
+    if not names:
+        there = ", ".join(found.corruptions)
+        raise UserError(f"--shift {request.shift}: none of the benchmark's corruptions is in {root}; name some of: {there}")
     told = f"--shift {request.shift}"
     whole = {
         (name, severity): in_order_of(found.split(name, severity), info.class_names, told)
@@ -180,6 +183,9 @@ def _pictures(folder: Path, info: ModelInfo, keys: Data, listener: Listener) -> 
     pictures = FolderSource(root)
     check_classes(pictures.class_names, info.class_names, f"--shift {folder}")  # before anything is decoded
     preprocessing = info.preprocessing
+    height, width = preprocessing.size
+    if height != width:
+        raise UserError(f"--shift {folder}: folders are read as squares, and this net was trained on {height} × {width}")
     read = Data(name=str(root), size=preprocessing.size[0], resize=preprocessing.resize, skip_bad=keys.skip_bad, keep=keys.keep)
     return pictures.scored(read, listener)
 

@@ -67,12 +67,9 @@ def samples_section(facts: RunFacts) -> Section:
         tile(pictures, facts.class_names[label], style="row")
         for pictures, label in zip(shown, split.labels[chosen].tolist(), strict=True)
     ]
-    repeated = " (a class that is drawn several times an epoch sees more)" if config.data.balance == "sampler" else ""
-    caption = (
-        f"The image as it is, then as epochs 1 to {epochs} saw it{repeated}."
-        if epochs
-        else "Training images; nothing changes them."
-    )
+    sampled = config.data.balance == "sampler"  # its draws are those of places in the epoch
+    as_seen = "what draws like the run's make of it" if sampled else f"as epochs 1 to {epochs} saw it"
+    caption = f"The image as it is, then {as_seen}." if epochs else "Training images; nothing changes them."
     return Section("samples", "What the net saw", [*blocks, Shown(grid(tiles, "samples"), caption)])
 
 

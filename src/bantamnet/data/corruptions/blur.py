@@ -13,18 +13,14 @@ from torch import Generator, Tensor
 from bantamnet.data.corruptions.linear import gaussian, separable, zoom
 from bantamnet.data.corruptions.motion import motion
 from bantamnet.data.corruptions.pixels import SIDE, to_bytes, to_unit
-from bantamnet.data.operation import Operation, Parameters, Strength, arguments
+from bantamnet.data.operation import Fixed, Operation, Parameters, Strength, arguments
 
 
 @arguments
-class GaussianBlur(Operation):
+class GaussianBlur(Fixed):
     """A Gaussian of `sigma` pixels, cut off at four of them, the outermost pixels going on beyond the border."""
 
     sigma: Strength
-
-    def draw(self, num: int, generator: Generator) -> Parameters:
-        """Nothing."""
-        return {}
 
     def apply(self, images: Tensor, parameters: Parameters) -> Tensor:
         """Along both axes."""
@@ -32,7 +28,7 @@ class GaussianBlur(Operation):
 
 
 @arguments
-class DefocusBlur(Operation):
+class DefocusBlur(Fixed):
     """The mean over a disk of `radius` pixels, its edge softened by a 3×3 Gaussian of `softness` pixels.
 
     Beyond the border lies the image mirrored at its outermost pixels.
@@ -40,10 +36,6 @@ class DefocusBlur(Operation):
 
     radius: Strength
     softness: Annotated[float, Field(gt=0)]
-
-    def draw(self, num: int, generator: Generator) -> Parameters:
-        """Nothing."""
-        return {}
 
     def apply(self, images: Tensor, parameters: Parameters) -> Tensor:
         """Tap by tap."""
@@ -117,17 +109,13 @@ class MotionBlur(Operation):
 
 
 @arguments
-class ZoomBlur(Operation):
+class ZoomBlur(Fixed):
     """The mean of the image and of its magnifications by 1, 1.01, … up to `end`: moving fast towards it.
 
     In double precision, where the published code has single.
     """
 
     end: Annotated[float, Field(gt=1)]
-
-    def draw(self, num: int, generator: Generator) -> Parameters:
-        """Nothing."""
-        return {}
 
     def apply(self, images: Tensor, parameters: Parameters) -> Tensor:
         """All magnifications at once: their mean is one linear map of the image."""

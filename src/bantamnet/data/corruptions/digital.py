@@ -12,18 +12,14 @@ from torch import Generator, Tensor
 
 from bantamnet.data.corruptions.linear import box, gaussian, resize, separable
 from bantamnet.data.corruptions.pixels import SIDE, to_bytes, to_unit
-from bantamnet.data.operation import Operation, Parameters, Probability, Strength, arguments
+from bantamnet.data.operation import Fixed, Operation, Parameters, Probability, Strength, arguments
 
 
 @arguments
-class Contrast(Operation):
+class Contrast(Fixed):
     """Each channel's distance from its mean over the image shrinks by `factor`."""
 
     factor: Strength
-
-    def draw(self, num: int, generator: Generator) -> Parameters:
-        """Nothing."""
-        return {}
 
     def apply(self, images: Tensor, parameters: Parameters) -> Tensor:
         """mean + factor · (x − mean)."""
@@ -33,15 +29,11 @@ class Contrast(Operation):
 
 
 @arguments
-class Saturate(Operation):
+class Saturate(Fixed):
     """The saturation of HSV becomes `factor` times itself plus `offset`; hue and value stay. Grey counts as red."""
 
     factor: Strength
     offset: Strength
-
-    def draw(self, num: int, generator: Generator) -> Parameters:
-        """Nothing."""
-        return {}
 
     def apply(self, images: Tensor, parameters: Parameters) -> Tensor:
         """A channel lies below the value by saturation times a share that the hue alone decides."""
@@ -102,14 +94,10 @@ def _read(pixels: Tensor, grid: Tensor, align_corners: bool) -> Tensor:
 
 
 @arguments
-class Pixelate(Operation):
+class Pixelate(Fixed):
     """Made smaller by `factor` and large again with box filters (Pillow's `Image.resize`)."""
 
     factor: Annotated[Probability, Field(gt=0)]
-
-    def draw(self, num: int, generator: Generator) -> Parameters:
-        """Nothing."""
-        return {}
 
     def apply(self, images: Tensor, parameters: Parameters) -> Tensor:
         """Down, then up."""
@@ -118,14 +106,10 @@ class Pixelate(Operation):
 
 
 @arguments
-class JpegCompression(Operation):
+class JpegCompression(Fixed):
     """Stored as JPEG of that `quality` by Pillow, and read again."""
 
     quality: Annotated[int, Field(ge=1, le=95)]
-
-    def draw(self, num: int, generator: Generator) -> Parameters:
-        """Nothing."""
-        return {}
 
     def apply(self, images: Tensor, parameters: Parameters) -> Tensor:
         """One by one, on the CPU."""

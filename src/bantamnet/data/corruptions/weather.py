@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from bantamnet.data.corruptions.linear import separable, zoom
 from bantamnet.data.corruptions.motion import motion
 from bantamnet.data.corruptions.pixels import SIDE, to_bytes, to_unit
-from bantamnet.data.operation import Operation, Parameters, Probability, Strength, arguments
+from bantamnet.data.operation import Fixed, Operation, Parameters, Probability, Strength, arguments
 
 GREY = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in the luma (ITU-R 601)."""
@@ -100,14 +100,10 @@ class Snow(Operation):
 
 
 @arguments
-class Brightness(Operation):
+class Brightness(Fixed):
     """`amount` is added to the value of HSV, hue and saturation stay: daylight that is too strong."""
 
     amount: Strength
-
-    def draw(self, num: int, generator: Generator) -> Parameters:
-        """Nothing."""
-        return {}
 
     def apply(self, images: Tensor, parameters: Parameters) -> Tensor:
         """At a fixed hue and saturation the channels are in proportion to the value; black, which has none, becomes grey."""

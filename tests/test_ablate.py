@@ -183,11 +183,15 @@ def test_a_cell_that_differs_in_views_takes_over_the_training_and_ends_as_if_it_
     assert {path.name for path in cell.path.iterdir()} == {path.name for path in twin.path.iterdir()}
 
 
-def test_a_diverged_cell_has_no_figures_and_the_others_have(tmp_path: Path) -> None:
+def test_a_diverged_cell_has_no_figures_and_the_others_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     recipe = str(write_recipe(tmp_path, "ema=null", "epochs=1"))
     facts = ablate(recipe, ["optim.lr=0.2,1e30"], 2, [], tmp_path / "out", [], Options())
     assert facts["cells"][1]["states"] == {"diverged": 2} and facts["cells"][1]["mean"] is None
     assert facts["cells"][0]["mean"] is not None and "2 diverged" in (tmp_path / "out" / "ablation.md").read_text()
+    asked = ["ablate", recipe, "--vary", "optim.lr=0.2,1e30", "--seeds", "2", "--out", str(tmp_path / "out")]
+    assert invoke(asked, monkeypatch, capsys)[0] == 3, "as of a run that diverged"
     facts = ablate(recipe, ["optim.lr=1e30,0.2"], 2, [], tmp_path / "turned", [], Options())
     assert facts["cells"][1]["against_base"] is None and any("nothing is compared" in note for note in facts["notes"])
 

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from bantamnet.bench import quiet, scale
+from bantamnet.bench.loop import alike
 from bantamnet.bench.ratio import alternate, ratio
 from bantamnet.bench.standard import SUPPORTED, Pictures, StandardLoop, refuse_unsupported, transform
 from bantamnet.bench.steps import PHASES, Steps, images_per_second
@@ -173,6 +174,14 @@ def test_settling_waits_for_workers_and_not_for_other_programs(monkeypatch: pyte
         monkeypatch.setattr(quiet, "busy_cores", lambda seconds, loads=loads: next(loads))
         quiet.settle(others)
         assert next(loads, None) is None, "settled at the last one"
+
+
+def test_what_the_standard_loop_has_not_is_left_out_of_ours() -> None:
+    config, left_out = alike(tiny("data.mix=cutmix(1.0)", "clip_norm=1", "sam={rho: 0.1}"))
+    assert left_out == ["sam", "ema", "clip_norm", "data.mix"]
+    assert (config.sam, config.ema, config.clip_norm, config.data.mix) == (None, None, None, "")
+    plain, nothing = alike(tiny("ema=null"))
+    assert not nothing and plain == tiny("ema=null")
 
 
 def test_copies_of_the_data_are_the_data_again() -> None:

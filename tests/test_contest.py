@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -181,6 +182,15 @@ def test_a_budget_shorter_than_an_epoch(tmp_path: Path, monkeypatch: pytest.Monk
     assert list_runs(tmp_path, "name", ["name"])[0]["epochs"] == "1/1"
     (run.path / "summary.json").unlink()  # then no one knows yet how many there will be
     assert list_runs(tmp_path, "name", ["name"])[0]["epochs"] == "1/?"
+    (run.path / "summary.json").write_text('{"cut')
+    (row,) = list_runs(tmp_path, "name", ["name"])
+    assert row["state"] == "damaged" and row["test"] is None
+    for name, epochs in (("b", "30/30"), ("c", "200/200"), ("a", "5/5")):
+        shutil.copytree(run.path, tmp_path / name)
+        written = {**summary, "epochs": int(epochs.partition("/")[0])}
+        RunDirectory(tmp_path / name).write_summary(written)
+        (tmp_path / name / "metrics.jsonl").write_text('{"epoch": 1, "seconds": 1.0}\n' * written["epochs"])
+    assert [row["epochs"] for row in list_runs(tmp_path, "epochs", ["epochs"])] == ["1/?", "5/5", "30/30", "200/200"]
 
 
 def test_a_stall_ends_the_run_with_the_schedule_at_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,10 @@ from typing import Any
 from bantamnet.audit.finding import Finding, NotCheckedError
 from bantamnet.audit.subject import Subject
 from bantamnet.config import Claims
+from bantamnet.evaluate.distributions import Z_95
 from bantamnet.models.build import build_to_count
 from bantamnet.models.resnet import count_parameters
 from bantamnet.runs.lookup import resolve_model
-
-Z95 = 1.959963984540054
 
 
 def headline(claims: Claims) -> str:
@@ -175,7 +174,7 @@ def noise(subject: Subject) -> Iterator[Finding]:
 
 def difference_interval(first: float, second: float, num: int) -> float:
     """Half width of the 95% interval of the difference of two shares of `num` images each, taken as independent."""
-    return Z95 * math.sqrt((first * (1 - first) + second * (1 - second)) / num)
+    return Z_95 * math.sqrt((first * (1 - first) + second * (1 - second)) / num)
 
 
 def confounded(subject: Subject) -> Iterator[Finding]:

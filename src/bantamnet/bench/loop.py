@@ -32,7 +32,10 @@ def bench_loop(
 ) -> dict[str, Any]:
     """Images/s of `ours`, of the `standard` loop (fp32, channels first) and of that `tuned` (bf16 where there is hardware for it,
     channels last), how many times as fast ours is, with its spread, and the peak memory of each. Nothing is written.
+
+    What the standard loop has not, ours leaves out too; `left_out` names it.
     """
+    config, left_out = alike(config)
     refuse_unsupported(parse(config.data.augment).operations)
     load = refuse_busy(even_if_busy)
     device = pick_device(config.device)
@@ -63,6 +66,7 @@ def bench_loop(
         "recipe": config.name,
         "batch_size": config.batch_size,
         "augment": config.data.augment,
+        "left_out": left_out,
         "images_per_second": {name: statistics.median(values) for name, values in rates.items()},
         "images_per_second_rounds": rates,
         "ratio": {name: ratio(rates["ours"], rates[name]) for name in LOOPS if name != "ours"},
@@ -71,6 +75,15 @@ def bench_loop(
         "load_of_others": load,
         "environment": environment(device, setup.precision),
     }
+
+
+def alike(config: RunConfig) -> tuple[RunConfig, list[str]]:
+    """The config without what the standard loop does not do, and the keys of that."""
+    plain = {"sam": None, "ema": None, "swa": None, "clip_norm": None}
+    plain_data: dict[str, Any] = {"mix": "", "balance": "none", "hard_examples": []}
+    left_out = [key for key, value in plain.items() if getattr(config, key) != value]
+    left_out += [f"data.{key}" for key, value in plain_data.items() if getattr(config.data, key) != value]
+    return config.model_copy(update={**plain, "data": config.data.model_copy(update=plain_data)}), left_out
 
 
 def standard(setup: Setup, state: State, pictures: Pictures, tuned: bool) -> StandardLoop:

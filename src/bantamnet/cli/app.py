@@ -3,7 +3,7 @@
 import sys
 from json import dumps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -289,7 +289,7 @@ def predict(
 def data(
     name: Annotated[str, typer.Argument(metavar="NAME|PATH", help="A data set, or a folder of pictures.")],
     size: Annotated[int | None, typer.Option(help="Height and width to read a folder's pictures at (default: 32).")] = None,
-    resize: Annotated[str, typer.Option(help="crop, pad or squash.")] = "crop",
+    resize: Annotated[Literal["crop", "pad", "squash"], typer.Option(help="How pictures of a folder become squares.")] = "crop",
     out: Annotated[Path | None, typer.Option(metavar="FILE.png", help="The contact sheet (default: NAME-contact.png).")] = None,
     skip_bad: SkipBad = False,
     data_dir: DataDir = None,
@@ -340,6 +340,8 @@ def import_(
     classes: Annotated[str, typer.Option(help="Data set whose classes these are, and that it is scored on.")] = "cifar10",
     mean: Annotated[tuple[float, float, float] | None, typer.Option(help="Mean of pixels in [0, 1], per channel.")] = None,
     std: Annotated[tuple[float, float, float] | None, typer.Option(help="Their standard deviation, per channel.")] = None,
+    size: Annotated[int | None, typer.Option(help="Height and width to read a folder's pictures at (default: 32).")] = None,
+    resize: Annotated[Literal["crop", "pad", "squash"], typer.Option(help="How pictures of a folder become squares.")] = "crop",
     use: Use = None,
     json: Json = False,
 ) -> None:
@@ -347,7 +349,9 @@ def import_(
     from bantamnet.runs.importing import import_weights
 
     run_own_code(use)
-    facts = import_weights(weights, name, out, sets=sets or [], classes=classes, mean=mean, std=std, rules_file=rules)
+    facts = import_weights(
+        weights, name, out, sets=sets or [], classes=classes, mean=mean, std=std, size=size, resize=resize, rules_file=rules
+    )
     show.either(json, facts, show.imported)
 
 

@@ -69,6 +69,7 @@ def scale(
     sets: Set = None,
     data_dir: DataDir = None,
     ranks: Annotated[int | None, typer.Option(min=1, help="Most ranks (default: one a GPU, or one a core).")] = None,
+    use: Use = None,
     rounds: Rounds = 3,
     seconds: Seconds = 5.0,
     even_if_busy: Busy = False,
@@ -78,7 +79,7 @@ def scale(
     from bantamnet.bench.scale import bench_scale
     from bantamnet.runs.lookup import resolve
 
-    config = resolve(recipe, sets or [])
+    config = resolve(recipe, sets or [], use or [])
     facts = bench_scale(config, data_dir, ranks, rounds=rounds, seconds=seconds, even_if_busy=even_if_busy)
     show.either(json, recorded(f"{config.name} on one process and on several ranks, and with more data", facts), scaled)
 
@@ -112,6 +113,8 @@ def looped(facts: Facts) -> None:
         compared = [f"{times['median']:.2f}×", f"{times['min']:.2f} to {times['max']:.2f}"] if times else ["", ""]
         memory = f"{facts['peak_memory_bytes'][name] / 1e6:,.0f} MB"
         rows.append([name if name == "ours" else f"{name} loop", f"{rate:,.0f}", *compared, memory])
+    if facts["left_out"]:
+        print(f"without {', '.join(facts['left_out'])}, which a standard loop has not")
     columns = ["", "images/s", "ours is", "in single rounds", "peak memory"]
     show.table(columns, rows, columns[1:])
     _tell_load(facts)

@@ -79,6 +79,8 @@ def ablate(
         raise typer.Exit(128 + stopped.signum) from None
     if is_main_process():
         show.either(json, facts, compared.ablation)
+    if any("diverged" in row["states"] for row in facts["cells"]):
+        raise typer.Exit(3)
 
 
 def train_group(what: "RunConfig | Path", num_seeds: int | None, out: Path | None, options: "Options") -> dict[str, Any]:

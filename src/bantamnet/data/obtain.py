@@ -127,13 +127,13 @@ def fetch_cifar(
         for archive in find_archives(root, known.layouts):
             with contextlib.suppress(UserError):
                 _unpack(known, archive, root)
+        if not asked and (there := _lying_there(known, root)):
+            return there, False
+        if not asked:
+            raise UserError(_missing(known, root, "  downloads are off (BANTAMNET_MIRRORS=none)"))
         with _alone(known, root, tell):
-            for found in find_unpacked(root, known.layouts):
-                with contextlib.suppress(UserError):
-                    trusted(known, found)
-                    return found.folder, False
-            if not asked:
-                raise UserError(_missing(known, root, "  downloads are off (BANTAMNET_MIRRORS=none)"))
+            if there := _lying_there(known, root):
+                return there, False
             if target.exists():
                 raise UserError(f"{target} is there, and is not {name} whole; move it away, then fetch again")
             if not _is_whole(known, making):
@@ -160,6 +160,15 @@ def fetch_cifar(
             "--data-dir or BANTAMNET_DATA"
         ) from None
     return target, True
+
+
+def _lying_there(known: CifarSet, root: Path) -> Path | None:
+    """The folder that holds the set whole, unpacked."""
+    for found in find_unpacked(root, known.layouts):
+        with contextlib.suppress(UserError):
+            trusted(known, found)
+            return found.folder
+    return None
 
 
 def _missing(known: CifarSet, root: Path, why: str) -> str:

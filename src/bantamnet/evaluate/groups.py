@@ -89,24 +89,22 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """95% interval of the mean accuracy: runs are drawn again, and where `correct` is given the images too, both at once.
 
-    Every run sees the same images, so images are drawn once for all of them (the pigeonhole bootstrap: Owen 2007). Over seeds
-    alone the percentiles are those that make up for how few there are (the expanded interval: Hesterberg 2015), as far as the
-    smallest and the largest figure allow: of three seeds no bootstrap can say more than that.
+    Every run sees the same images, so images are drawn once for all of them (the pigeonhole bootstrap: Owen 2007). Few runs drawn
+    again spread too little: what a draw of runs differs from the plain mean by is stretched by √(n / (n − 1)) and by how much
+    wider than the normal distribution Student's is with n − 1 degrees of freedom (as the expanded interval of Hesterberg 2015).
     """
     random, runs = np.random.default_rng(seed), len(values)
-    drawn = random.multinomial(runs, np.full(runs, 1 / runs), size=num_resamples) / runs
+    stretch = math.sqrt(runs / (runs - 1)) * _limit(runs - 1) / Z_95 if runs > 1 else 1.0
+    drawn = (1 + stretch * (random.multinomial(runs, np.full(runs, 1 / runs), size=num_resamples) - 1)) / runs
     if correct is None:
-        means, tail = drawn @ np.asarray(values, dtype=np.float64), 0.025
-        if runs > 1:
-            wide = math.sqrt(runs / (runs - 1)) * _limit(runs - 1)
-            tail = NormalDist().cdf(-wide)
+        means = drawn @ np.asarray(values, dtype=np.float64)
     else:
         # Images on which the same runs are right are alike, so it is enough to draw how many there are of each kind.
         kinds, counts = torch.unique(correct.bool().cpu(), dim=1, return_counts=True)
         num = int(counts.sum())
         images = random.multinomial(num, counts.numpy() / num, size=num_resamples) / num
-        means, tail = (drawn * (images @ kinds.double().numpy().T)).sum(1), 0.025
-    low, high = np.quantile(means, [tail, 1 - tail])
+        means = (drawn * (images @ kinds.double().numpy().T)).sum(1)
+    low, high = np.quantile(means, [0.025, 0.975]).clip(0, 1)
     return float(low), float(high)
 
 

@@ -6,8 +6,10 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
+from bantamnet.evaluate.distributions import Z_95
 
-def wilson_interval(correct: int, num: int, z: float = 1.959963984540054) -> tuple[float, float]:
+
+def wilson_interval(correct: int, num: int, z: float = Z_95) -> tuple[float, float]:
     """95% interval of a share of `correct` out of `num`, in [0, 1] (Wilson 1927)."""
     if num == 0:
         return 0.0, 1.0

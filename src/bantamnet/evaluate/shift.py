@@ -17,6 +17,7 @@ from bantamnet.data.sources import Source, find_source
 from bantamnet.data.split import Split
 from bantamnet.errors import WriteError
 from bantamnet.evaluate.classifier import Classifier
+from bantamnet.evaluate.distributions import Z_95
 from bantamnet.evaluate.logits import batch_logits, split_logits
 from bantamnet.evaluate.metrics import score
 from bantamnet.evaluate.scoring import load_splits
@@ -27,7 +28,6 @@ from bantamnet.runtime import join_ranks
 
 TRIED = 64
 """Images on which it is measured how long all of them take."""
-NORMAL_95 = 1.959963984540054
 FAMILIES = {name: corruption.family for name, corruption in CORRUPTIONS.items()} | dict.fromkeys(LEFT_OUT, "weather")
 Facts = dict[str, Any]
 
@@ -140,7 +140,7 @@ def summarised(scored: list[tuple[Cell, Facts, Tensor]], clean: Facts | None, cl
 
 
 def _interval(values: Tensor, unit: float) -> list[float]:
-    mean, half = float(values.mean()), NORMAL_95 * float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    mean, half = float(values.mean()), Z_95 * float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else 0.0
     return [unit * (mean - half), unit * (mean + half)]
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from bantamnet.config import AnyModel, Data, Imported, Model, Origin, Validation
 from bantamnet.configfile import read_yaml
 from bantamnet.data.foldersource import FolderSource
+from bantamnet.data.pictures import Resize
 from bantamnet.data.preprocess import Preprocessing
 from bantamnet.data.sources import find_source
 from bantamnet.errors import UserError, WriteError
@@ -200,17 +201,23 @@ def import_weights(
     classes: str = "cifar10",
     mean: Iterable[float] | None = None,
     std: Iterable[float] | None = None,
+    size: int | None = None,
+    resize: Resize = "crop",
     rules_file: Path | None = None,
 ) -> dict[str, Any]:
     """Write the model file `out` with the weights in `path` as the net, or recipe's net, `name`; what it took, as plain values.
+
+    `size` (height and width, default 32) and `resize` say how pictures of a folder of `classes` are read.
 
     Raises `UserError` unless every weight of the net is there in its shape, and nothing else.
     """
     if out.exists():
         raise UserError(f"--out: {out} exists already; choose another name")
+    if others := [one for one in sets if not one.startswith("model")]:
+        raise UserError(f"--set {others[0]}: weights are imported into a net; only model.… keys can be set")
     model = _residual(resolve(name, sets).model if find(name).kind == "recipe" else resolve_model(name, sets), name)
     source = find_source(classes)
-    preprocessing, known_from = _preprocessing(classes, mean, std)
+    preprocessing, known_from = _preprocessing(classes, mean, std, size, resize)
     weights = read_weights(path)
     wanted = build_on_meta(model, len(source.class_names)).state_dict()
     tables = {str(rules_file): read_rules(rules_file)} if rules_file else NAMINGS
@@ -231,6 +238,8 @@ def import_weights(
         imported=Origin(file=str(path), sha256=weights.sha256, naming=naming, says=weights.says),
         data=Data(
             name=str(source.root.resolve()) if isinstance(source, FolderSource) else classes,
+            size=size,
+            resize=resize,
             val=Validation(source="none"),
             mean=preprocessing.mean,
             std=preprocessing.std,
@@ -276,9 +285,13 @@ def _residual(model: AnyModel, name: str) -> Model:
     return model
 
 
-def _preprocessing(classes: str, mean: Iterable[float] | None, std: Iterable[float] | None) -> tuple[Preprocessing, str]:
+def _preprocessing(
+    classes: str, mean: Iterable[float] | None, std: Iterable[float] | None, size: int | None, resize: Resize
+) -> tuple[Preprocessing, str]:
     """What the images go through, and where that is known from: a state dict does not say."""
     source = find_source(classes)
+    if (size or resize != "crop") and not isinstance(source, FolderSource):
+        raise UserError(f"--size and --resize are for folders of pictures; those of {classes} have the size they have")
     usual = (CIFAR10_MEAN, CIFAR10_STD) if classes == "cifar10" else (source.mean, source.std)
     means, stds = tuple(mean or usual[0] or ()), tuple(std or usual[1] or ())
     if len(means) != 3 or len(stds) != 3 or min(stds) <= 0:
@@ -292,4 +305,4 @@ def _preprocessing(classes: str, mean: Iterable[float] | None, std: Iterable[flo
         where = "as given"
     elif mean or std:
         where = f"{'std' if mean else 'mean'} {where}"
-    return Preprocessing(source.size, means, stds), where
+    return Preprocessing((size, size) if size else source.size, means, stds, resize), where

@@ -30,7 +30,7 @@ def check_before_data(config: RunConfig) -> None:
     check_parts(config, size)
     Optimizers(config.optim, net, 1, config.epochs)
     if config.init:
-        initial_weights(Path(config.init), net, config.model.name)
+        initial_weights(Path(config.init).expanduser(), net, config.model.name)
     if source.num_train is None:
         return
     tenth = max(1, round(source.num_train / 10))

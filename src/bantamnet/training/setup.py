@@ -139,7 +139,7 @@ def build_net(config: RunConfig, num_classes: int, with_init: bool) -> nn.Module
     torch.manual_seed(key(config.seed, "init"))
     net = build(config.model, num_classes)
     if config.init and with_init:
-        net.load_state_dict(initial_weights(Path(config.init), net, config.model.name))
+        net.load_state_dict(initial_weights(Path(config.init).expanduser(), net, config.model.name))
     return net
 
 

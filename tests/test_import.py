@@ -366,7 +366,9 @@ def test_wrong_imports(
     assert code == 2 and word in err and not out and "Traceback" not in err and not Path("m").exists(), err
 
 
-def test_classes_of_a_folder_of_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_classes_of_a_folder_of_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     for number in range(10):
         Path(f"pictures/class{number}").mkdir(parents=True)
@@ -379,3 +381,10 @@ def test_classes_of_a_folder_of_pictures(tmp_path: Path, monkeypatch: pytest.Mon
     assert facts["naming"] == "bantamnet" and facts["preprocessing"] == "as given"
     figures = evaluate(Path("m.safetensors"))
     assert figures["num"] == 10 and figures["per_class"][3]["class"] == "class3" and figures["label"] == "imported"
+    command = (
+        "import w.pth --as resnet8 --out n.safetensors --classes ./pictures --size 48 --resize pad --mean 0.5 0.5 0.5 --std 1 1 1"
+    )
+    code, _, err = invoke(command.split(), monkeypatch, capsys)
+    info = load_model(Path("n.safetensors"))[1]
+    assert code == 0 and (info.preprocessing.size, info.preprocessing.resize) == ((48, 48), "pad"), err
+    assert evaluate(Path("n.safetensors"))["num"] == 10

@@ -289,7 +289,7 @@ def predict(
 def data(
     name: Annotated[str, typer.Argument(metavar="NAME|PATH", help="A data set, or a folder of pictures.")],
     size: Annotated[int | None, typer.Option(help="Height and width to read a folder's pictures at (default: 32).")] = None,
-    resize: Annotated[Literal["crop", "pad", "squash"], typer.Option(help="How pictures of a folder become squares.")] = "crop",
+    resize: Annotated[str, typer.Option(help="crop, pad or squash.")] = "crop",
     out: Annotated[Path | None, typer.Option(metavar="FILE.png", help="The contact sheet (default: NAME-contact.png).")] = None,
     skip_bad: SkipBad = False,
     data_dir: DataDir = None,

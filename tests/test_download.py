@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import sys
 import tarfile
@@ -199,6 +200,15 @@ def test_what_is_there_is_not_fetched_and_what_is_in_the_way_is_kept(
         tmp_path / "packed" / "cifar10" / "cifar-10-batches-bin",
         False,
     )
+    shutil.copy(tmp_path / "packed" / "cifar-10-binary.tar.gz", tmp_path / "here")
+    assert fetch_cifar("cifar10", tmp_path / "here", patience=CALM)[1] is False and not (tmp_path / "here" / "cifar10").exists()
+    part = tmp_path / "broken" / ".cifar10.part" / ".download" / "cifar-10-python.tar.gz.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"begun")
+    (tmp_path / "broken" / "cifar-10-binary.tar.gz").write_bytes(b"no archive")
+    with pytest.raises(UserError, match="downloads are off"):
+        fetch_cifar("cifar10", tmp_path / "broken", patience=CALM)
+    assert part.read_bytes() == b"begun"
     with pytest.raises(UserError, match="downloads are off"):
         fetch_cifar("cifar10", tmp_path / "nothing", patience=CALM)
     monkeypatch.delenv("BANTAMNET_MIRRORS")

@@ -54,7 +54,7 @@ def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_another_run_is_refused_by_the_field_that_differs(stopped: Path, old: str, new: str, field: str) -> None:
     config = stopped / "config.yaml"
     assert old in config.read_text()
-    config.write_text(config.read_text().replace(old, new))
+    config.write_text(config.read_text().replace(old, new, 1))
     with pytest.raises(UserError, match=field):
         train.resume(stopped)
 

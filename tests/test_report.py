@@ -21,6 +21,7 @@ from bantamnet.data.augment import parse, rows
 from bantamnet.data.sources import load_digits
 from bantamnet.data.split import hold_out
 from bantamnet.errors import UserError
+from bantamnet.evaluate.measured import group_facts
 from bantamnet.evaluate.metrics import score
 from bantamnet.report import pictures
 from bantamnet.report.curves import Line, line_chart
@@ -363,6 +364,14 @@ def test_one_finished_seed_does_not_hide_the_others(run: RunDirectory, tmp_path:
     done = write_report([group])
     assert "Not counted: seed-1 (diverged)." in Page(Path(done["report"]).read_text(encoding="utf-8")).words["head"]
     assert "> Not counted: seed-1 (diverged)." in Path(done["markdown"]).read_text(encoding="utf-8")
+
+
+def test_a_damaged_seed_is_not_counted(run: RunDirectory, tmp_path: Path) -> None:
+    write_group(tmp_path, [RunDirectory(tmp_path / f"seed-{seed}") for seed in range(2)])
+    for seed in range(2):
+        another_seed(run, tmp_path / f"seed-{seed}", seed, 36)
+    (tmp_path / "seed-1" / "summary.json").write_text('{"cut')
+    assert group_facts(tmp_path)["figures"]["test"]["missing"] == ["seed-1 (damaged)"]
 
 
 def test_a_group_names_its_views_and_counts_every_look(run: RunDirectory, tmp_path: Path) -> None:

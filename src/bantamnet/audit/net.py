@@ -13,6 +13,7 @@ from bantamnet.audit.subject import Subject
 from bantamnet.data.split import Split
 from bantamnet.errors import UserError
 from bantamnet.evaluate.logits import split_logits
+from bantamnet.evaluate.scoring import moved
 from bantamnet.runtime import Ranks, recorded_precision
 from bantamnet.training.averaging import update_bn
 from bantamnet.training.loop import unmixed
@@ -41,7 +42,9 @@ def batchnorm(subject: Subject) -> Iterator[Finding]:
     kind = "val" if "val" in splits and config.data.val.source != "test" else "train"
     try:
         with torch.random.fork_rng(devices=[]):
-            setup, _ = prepare(config.model_copy(update={"init": None}), subject.data_dir, CPU, Ranks(), with_init=False)
+            setup, _ = prepare(
+                moved(config, subject.data).model_copy(update={"init": None}), subject.data_dir, CPU, Ranks(), with_init=False
+            )
     except UserError as error:
         raise NotCheckedError(str(error)) from None
     renewed = copy.deepcopy(net)

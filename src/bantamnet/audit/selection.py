@@ -49,7 +49,7 @@ LOOKS = 3
 
 def _looks(subject: Subject) -> Iterator[Finding]:
     """Test images that were scored in several ways, of which somebody may quote the best."""
-    if subject.kind != "run" or not subject.run.summary():  # an unfinished one was scored in one way
+    if subject.kind != "run" or not (subject.run.path / "summary.json").is_file():  # an unfinished one was scored in one way
         return
     keys = ("tta", "tta_average", "tta_below")
     later = [look for look in subject.looks if look["why"] not in ("after an epoch", "shift") and own_look(look, subject.summary)]

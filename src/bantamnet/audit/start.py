@@ -59,8 +59,8 @@ def _declared(config: RunConfig) -> Iterator[Finding]:
     start = f"init: the run starts from {config.init}"
     fix = "tell it beside every figure, with what those weights were trained on; or train from random weights (init=null)"
     try:
-        origin = read_header(Path(config.init))["repeat"]["config"]
-        label = read_header(Path(config.init))["label"]
+        origin = read_header(Path(config.init).expanduser())["repeat"]["config"]
+        label = read_header(Path(config.init).expanduser())["label"]
     except (UserError, KeyError):
         yield _finding(f"{start}, which cannot be read here: what it was trained on is not known", fix, "config", "warning")
         return

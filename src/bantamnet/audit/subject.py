@@ -40,6 +40,13 @@ class Subject:
     use_data: bool = True
     """Look at images where they are at hand; nothing is ever downloaded."""
     near_duplicates: bool = False
+    data: str | None = None
+    """Where its data are now; None for where they were."""
+
+    @property
+    def moved(self) -> RunConfig | Imported:
+        """The config with its data where they are now."""
+        return moved(self.config, self.data)
 
     @property
     def recipe(self) -> RunConfig:
@@ -141,7 +148,7 @@ class Subject:
     @cached_property
     def source(self) -> Source | FolderSource:
         """The data set that the config names."""
-        return _read(lambda: find_source(self.config.data.name))
+        return _read(lambda: find_source(self.moved.data.name))
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
@@ -166,7 +173,7 @@ class Subject:
         """The images as training has them, where they are at hand."""
         if not self.use_data:
             raise NotCheckedError("images were not to be looked at")
-        source, keys = self.source, self.config.data
+        source, keys = self.source, self.moved.data
         if isinstance(source, FolderSource):
             return _read(lambda: divide(load_parts(keys, self.data_dir), keys.val))
         found = _read(lambda: (source.find or source.load)(self.data_dir))
@@ -205,7 +212,7 @@ def open_subject(
     else:
         config = validate_origin(read_header(found.path).get("repeat", {}).get("config", {}), name)
     path = None if found.kind == "recipe" else found.path
-    return Subject(name, found.kind, path, moved(config, data), data_dir, use_data, near_duplicates)
+    return Subject(name, found.kind, path, config, data_dir, use_data, near_duplicates, data)
 
 
 def _read(reader: Callable[[], Read]) -> Read:

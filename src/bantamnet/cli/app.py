@@ -340,7 +340,9 @@ def import_(
     classes: Annotated[str, typer.Option(help="Data set whose classes these are, and that it is scored on.")] = "cifar10",
     mean: Annotated[tuple[float, float, float] | None, typer.Option(help="Mean of pixels in [0, 1], per channel.")] = None,
     std: Annotated[tuple[float, float, float] | None, typer.Option(help="Their standard deviation, per channel.")] = None,
-    size: Annotated[int | None, typer.Option(help="Height and width to read a folder's pictures at (default: 32).")] = None,
+    size: Annotated[
+        int | None, typer.Option(min=8, max=1024, help="Height and width to read a folder's pictures at (default: 32).")
+    ] = None,
     resize: Annotated[Literal["crop", "pad", "squash"], typer.Option(help="How pictures of a folder become squares.")] = "crop",
     use: Use = None,
     json: Json = False,

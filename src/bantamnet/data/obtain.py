@@ -93,13 +93,16 @@ def _unpack(known: CifarSet, archive: Path, root: Path) -> Splits:
                 return _first_trusted(known, target)  # another process was first
         else:
             try:
-                _clear(making)
+                _clear(making, keep=[DOWNLOADS])
                 extract(archive, making)
+                shutil.rmtree(making / DOWNLOADS, ignore_errors=True)
                 splits = _first_trusted(known, making)
                 _settle(making, target)
                 return splits
             except UserError:
-                shutil.rmtree(making)
+                _clear(making, keep=[DOWNLOADS])
+                with contextlib.suppress(OSError):
+                    making.rmdir()  # unless a download had begun
                 raise
     with tempfile.TemporaryDirectory(prefix="bantamnet-") as elsewhere:
         extract(archive, Path(elsewhere))
@@ -124,11 +127,13 @@ def fetch_cifar(
     target, making = root / name, _making(known, root)
     downloads = making / DOWNLOADS
     try:
+        if there := _lying_there(known, root):
+            return there, False
         for archive in find_archives(root, known.layouts):
             with contextlib.suppress(UserError):
                 _unpack(known, archive, root)
-        if not asked and (there := _lying_there(known, root)):
-            return there, False
+                if there := _lying_there(known, root):
+                    return there, False
         if not asked:
             raise UserError(_missing(known, root, "  downloads are off (BANTAMNET_MIRRORS=none)"))
         with _alone(known, root, tell):

@@ -75,7 +75,7 @@ class Measured:
 def measured(path: Path, split: str = "test") -> Measured:
     """Read a run or a group; raises `UserError` for one without a finished run, or whose runs do not belong together."""
     every = runs_of(path)
-    finished = [run for run in every if run.summary()]
+    finished = [run for run in every if (run.summary() if run.path == path else state(run) == "finished")]
     missing = [f"{run.path.name} ({state(run)})" for run in every if run not in finished]
     if not finished:
         raise UserError(f"{path} has no finished run yet ({', '.join(missing)}); go on with: bantamnet train --resume {path}")
@@ -108,7 +108,7 @@ def group_facts(path: Path) -> dict[str, Any]:
     runs = group_runs(path)
     rows = []
     for run in runs:
-        figures = (run.summary() or {}).get("figures", {})
+        figures = (run.summary() or {}).get("figures", {}) if state(run) == "finished" else {}
         accuracies = {split: figures.get(split, {}).get("accuracy") for split in ("val", "test")}
         rows.append({"run": str(run.path), "seed": seed_of(run), "state": state(run), **accuracies})
     scored = [split for split in ("val", "test") if any(row[split] is not None for row in rows)]

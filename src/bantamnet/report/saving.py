@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 
 def save(figure: Figure, target: Path | io.BytesIO, dpi: float = 130, **words: Any) -> None:
-    """As `Figure.savefig`, which takes `words`: a file is of the kind that its ending says, else it is PNG."""
+    """As `Figure.savefig`, which takes `words`: a file is of the kind that its ending says."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")
         figure.savefig(target, dpi=dpi, **words)
@@ -18,5 +18,5 @@ def save(figure: Figure, target: Path | io.BytesIO, dpi: float = 130, **words: A
 def png(figure: Figure, dpi: float = 130) -> bytes:
     """The figure as PNG."""
     content = io.BytesIO()
-    save(figure, content, dpi)
+    save(figure, content, dpi, format="png")
     return content.getvalue()

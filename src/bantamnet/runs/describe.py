@@ -6,10 +6,11 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from bantamnet.config import RunConfig
+from bantamnet.config import OwnModel, RunConfig
 from bantamnet.data.sources import find_source
 from bantamnet.errors import UserError, unknown
 from bantamnet.models.build import build_to_count
+from bantamnet.models.own import check_forward
 from bantamnet.models.resnet import count_parameters
 from bantamnet.models.summary import summarize, weight_class
 from bantamnet.runs.directory import GROUP_FILE, RunDirectory
@@ -39,10 +40,14 @@ def describe(name: str, sets: Sequence[str], size: int | None = None) -> dict[st
         net_name, budget = config.model.name, config.max_parameters
         input_size = (size,) * 2 if size else (config.data.size,) * 2 if config.data.size else source.size
         net = build_to_count(config.model, len(source.class_names))
+        if isinstance(config.model, OwnModel):
+            check_forward(net_name, net, input_size, len(source.class_names))
     else:
         model = resolve_model(name, sets)
         net_name, input_size = model.name, (size or 32,) * 2
         net = build_to_count(model, 10)
+        if isinstance(model, OwnModel):
+            check_forward(net_name, net, input_size, 10)
     try:
         summary = summarize(net, input_size)
     except RuntimeError:

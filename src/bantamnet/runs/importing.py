@@ -290,6 +290,8 @@ def _preprocessing(
 ) -> tuple[Preprocessing, str]:
     """What the images go through, and where that is known from: a state dict does not say."""
     source = find_source(classes)
+    if size is not None and not 8 <= size <= 1024:
+        raise UserError(f"--size: takes 8 to 1024, got {size}")
     if (size or resize != "crop") and not isinstance(source, FolderSource):
         raise UserError(f"--size and --resize are for folders of pictures; those of {classes} have the size they have")
     usual = (CIFAR10_MEAN, CIFAR10_STD) if classes == "cifar10" else (source.mean, source.std)

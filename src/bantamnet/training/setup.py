@@ -176,7 +176,8 @@ def check_single_image(setup: Setup, net: nn.Module) -> None:
     So it is with a BatchNorm over one value per channel, whose variance says nothing, and with a net that drops dimensions of 1.
     """
     config, train, ranks = setup.config, setup.splits["train"], setup.ranks
-    if smallest_batch(config, len(train)) >= 2 * ranks.size or (ranks.size > 1 and config.sync_batchnorm):
+    ends_before = config.max_steps and config.max_steps < setup.steps_per_epoch and config.batch_size >= 2 * ranks.size
+    if ends_before or smallest_batch(config, len(train)) >= 2 * ranks.size or (ranks.size > 1 and config.sync_batchnorm):
         return
     tried = copy.deepcopy(net).train()
     for place in setup.resizing.places().values():
